@@ -1,0 +1,207 @@
+"""From a request to its text, on the model thread: nearest state, feed the rest, decode, trim.
+
+Knows: the model, the store, prompts. Does not know: HTTP, threads, queues.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cache.chain import SLICE_TOKENS, Chain, Tokens
+from cache.lookup import NOTHING, Continuations, DocumentIndex, buffer_continuations
+from cache.resume import Feeding, resume
+from cache.store import StateStore
+from daemon.prompt import LINE_GRID, Context, Prompt, Prompter
+from daemon.protocol import CompletionRequest, Report, Timings
+from daemon.trim import line_stop, trimmed
+from model.checkpoint import LoadedModel
+from model.fim import LAYOUT_VERSION
+from model.generate import Generated, generate
+from model.state import Mamba2State
+
+FORMAT_VERSION = b"state-1"
+FEED_SHARE = 0.5  # of a keystroke's time budget that feeding may take
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Value:
+    """What is kept at the end of a slice: the state and the logits after its last token, both never written to."""
+
+    state: Mamba2State
+    logits: Tensor  # (V,)
+
+    @property
+    def nbytes(self) -> int:
+        return self.state.nbytes + self.logits.nbytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Base:
+    """What of a context can be read from now on: its chain up to where it has been fed, and the lookup index of all of it."""
+
+    chain: Chain
+    index: DocumentIndex | None
+    ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    text: str
+    generated: Generated
+    prompt_tokens: int
+    report: Report
+    has_head: bool  # False: the file above the window could not be fed in time
+
+
+class Engine:
+    """The model, its store of states and what both cost. Used by one thread only."""
+
+    def __init__(self, model: LoadedModel, *, store_budget_bytes: int) -> None:
+        self.model = model
+        self.store = StateStore(store_budget_bytes)
+        # A decaying state is full of numbers too small to matter, which cost a hundred times as much as others on x86.
+        torch.set_flush_denormal(True)
+        # Kernels, and so bits, depend on torch and on the number of threads.
+        numerics = (
+            f"torch {torch.__version__} cpu fp32 ftz threads {torch.get_num_threads()} block {model.config.scan_chunk}"
+        )
+        root = Chain.start(FORMAT_VERSION, model.digest, numerics.encode(), model.tokenizer.digest, LAYOUT_VERSION)
+        self.prompter = Prompter(model.tokenizer, root)
+        self.tokens_fed = 0  # since the start
+        self.tokens_per_s = 2000.0  # fed; corrected by every slice long enough to tell
+
+    @torch.no_grad()
+    def feed(self, tokens: Tokens, value: Value | None) -> Value:
+        started = time.monotonic()
+        ids = torch.from_numpy(tokens.astype(np.int64))[None]
+        logits, state = self.model.network(ids, value.state if value is not None else None, last_only=True)
+        self.tokens_fed += len(tokens)
+        if len(tokens) >= SLICE_TOKENS // 4:
+            speed = len(tokens) / max(1e-6, time.monotonic() - started)
+            self.tokens_per_s += 0.1 * (speed - self.tokens_per_s)
+        return Value(state, logits[0, -1].clone())
+
+    def complete(
+        self,
+        request: CompletionRequest,
+        base: Base,
+        *,
+        cancelled: Callable[[], bool],
+        started: float,
+        head_pending: bool = False,
+    ) -> Completion:
+        """`started` is when the request arrived (time.monotonic()). Never raises on a cancelled request: it answers with what there is.
+
+        `head_pending`: the head of this file is being read in the background, so nothing of it needs to be fed now.
+        """
+        prompt, feeding, has_head = self.plan(request, base, head_pending=head_pending)
+        fed_at = time.monotonic()
+        while not feeding.ready and not cancelled():
+            feeding.step()
+        self.touch(base.chain)
+        decode_at = time.monotonic()
+        generated = Generated([], b"", "cancelled", 0.0)
+        if feeding.ready:
+            generated = self.decode(request, base, prompt, feeding.value, cancelled=cancelled, started=started)
+        done = time.monotonic()
+        ms = Timings(
+            context=1000 * (fed_at - started),
+            feed=1000 * (decode_at - fed_at),
+            decode=1000 * (done - decode_at),
+            total=1000 * (done - started),
+        )
+        report = Report(
+            context_tokens=base_tokens(prompt.chain),
+            tokens_fed=feeding.tokens_fed,
+            tokens_reused=feeding.tokens_reused,
+            segment=feeding.resumed_kind,
+            context_ready=base.ready,
+            stopped_by=generated.stopped_by,
+            ms=ms,
+        )
+        text = "" if generated.stopped_by == "cancelled" else trimmed(generated.text, request)
+        return Completion(text, generated, prompt.chain.n_tokens, report, has_head)
+
+    def plan(
+        self, request: CompletionRequest, base: Base, *, head_pending: bool = False
+    ) -> tuple[Prompt, Feeding, bool]:
+        """The best prompt that can be fed in time: all of it; without the head of the file; without the repository.
+
+        The last value says whether it is one with the head.
+        """
+        speed = self.tokens_per_s / 1000
+        limit = None if request.budget_ms is None else max(SLICE_TOKENS, FEED_SHARE * request.budget_ms * speed)
+        root = self.prompter.root
+        for chain, has_head in ((base.chain, True), (base.chain, False), (root, True), (root, False)):
+            prompt = self.prompter.completion(chain, request, with_head=has_head)
+            feeding = resume(prompt.chain, self.store, self.feed)
+            patience = LINE_GRID * 2 if has_head and head_pending and limit is not None else limit
+            if patience is None or feeding.tokens_missing <= patience:
+                break
+        return prompt, feeding, has_head
+
+    def touch(self, base: Chain) -> None:
+        """Keeps the state of the repository young while completions build on it."""
+        self.store.touch(base.tip)
+
+    def decode(
+        self,
+        request: CompletionRequest,
+        base: Base,
+        prompt: Prompt,
+        value: Value,
+        *,
+        cancelled: Callable[[], bool],
+        started: float,
+    ) -> Generated:
+        deadline = None if request.budget_ms is None else started + request.budget_ms / 1000
+        return generate(
+            self.model.network,
+            self.model.tokenizer,
+            value.state,
+            value.logits,
+            stop=line_stop(request),
+            cancelled=cancelled,
+            max_tokens=request.max_tokens,
+            deadline=deadline,
+            forced=prompt.forced,
+            gate=self.model.gate,
+            matches_of=Matcher(prompt.buffer, base.index, request.path),
+        )
+
+
+class Matcher:
+    """Matches of the buffer's text and what was generated since, in the buffer itself and in the context's other documents."""
+
+    def __init__(self, buffer: np.ndarray, index: DocumentIndex | None, path: str | None) -> None:
+        self.text = np.concatenate([buffer, np.empty(256, np.int32)])
+        self.start = len(buffer)
+        self.index = index
+        self.path = path
+
+    def __call__(self, ids: Sequence[int]) -> tuple[Continuations, Continuations]:
+        end = self.start + len(ids)
+        if end > len(self.text):
+            self.text = np.concatenate([self.text, np.empty(len(self.text), np.int32)])
+        self.text[self.start : end] = ids
+        text = self.text[:end]
+        documents = NOTHING if self.index is None else self.index.continuations(text, without=self.path)
+        return buffer_continuations(text), documents
+
+
+def base_of(context: Context | None, root: Chain, fed_slices: int | None) -> Base:
+    """`fed_slices`: how much of the context has been fed and kept; None means all."""
+    if context is None:
+        return Base(root, None, ready=True)
+    if fed_slices is None:
+        return Base(context.chain, context.index, ready=True)
+    known = max(fed_slices, len(root.slices))
+    return Base(Chain(root=context.chain.root, slices=context.chain.slices[:known]), context.index, ready=False)
+
+
+def base_tokens(chain: Chain) -> int:
+    return sum(len(part.tokens) for part in chain.slices if part.kind == "base")

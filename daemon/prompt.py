@@ -1,0 +1,113 @@
+"""From what was asked to the chain of slices that answers it: a context's BASE, and a completion's head, windows and line.
+
+Knows: the protocol's values, the tokenizer's layout, chains. Does not know: states, threads, HTTP. Everything here may run outside the model thread.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cache.chain import Chain, Tokens, as_tokens, cut_at_lines, cut_grid
+from cache.lookup import DocumentIndex
+from daemon.protocol import CompletionRequest, Document
+from model.fim import document_ids, header_ids, heal
+from model.tokenizer import Tokenizer
+
+BASE_CHECKPOINTS = 16  # states kept inside BASE, at file boundaries
+WINDOW_GRID = 128  # tokens of a slice of the prefix window: a new line feeds at most so many of it again
+LINE_GRID = 8  # tokens of a slice of the cursor's line: what a typed key feeds at most, but for tokens taken back
+LINE_JUMP_TOKENS = 512
+MAX_LINE_TOKENS = 1024  # of the cursor's line that are fed; of a longer one (minified code) only its end
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Context:
+    """A repository as the model reads it. `id` is the key of its last state."""
+
+    chain: Chain  # <s> and BASE
+    index: DocumentIndex
+    n_documents: int
+    left_out: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        return self.chain.tip.hex()
+
+    @property
+    def n_tokens(self) -> int:
+        return self.chain.n_tokens
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prompt:
+    """One completion: what to feed, the bytes that healing took back, and the buffer's text for the lookup."""
+
+    chain: Chain
+    forced: bytes
+    buffer: np.ndarray  # (n,) int32: the document's tokens before the healed cursor
+
+
+class Prompter:
+    """Builds chains for one tokenizer; remembers the tokens of texts it has seen, so that only what changed is tokenised again."""
+
+    def __init__(self, tokenizer: Tokenizer, root: Chain) -> None:
+        self.tokenizer = tokenizer
+        self.root = root.extend("root", [(as_tokens([tokenizer.control.bos]), False)])
+        self._document = functools.lru_cache(maxsize=16_384)(self._encode_document)
+        self._text = functools.lru_cache(maxsize=256)(self._encode)
+
+    def context(self, documents: Sequence[Document], *, max_tokens: int) -> Context:
+        """Beyond `max_tokens` the first documents are left out: the order is from the least to the most useful."""
+        encoded = [(document.path, self._document(document.path, document.text)) for document in documents]
+        total, first = 0, len(encoded)
+        while first > 0 and total + len(encoded[first - 1][1]) <= max_tokens:
+            first -= 1
+            total += len(encoded[first][1])
+        left_out, encoded = tuple(path for path, _ in encoded[:first]), encoded[first:]
+        pieces: list[tuple[Tokens, bool]] = []
+        fed, step = 0, max(1, total // BASE_CHECKPOINTS)
+        for number, (_, ids) in enumerate(encoded):
+            boundary = (fed + len(ids)) // step > fed // step or number == len(encoded) - 1
+            pieces += cut_grid(ids, keep_last=boundary)
+            fed += len(ids)
+        headers = {path: len(self._text_of_header(path)) for path, _ in encoded}
+        index = DocumentIndex([(path, ids[headers[path] :]) for path, ids in encoded])
+        return Context(self.root.extend("base", pieces), index, len(encoded), left_out)
+
+    def completion(self, base: Chain, request: CompletionRequest, *, with_head: bool = True) -> Prompt:
+        """The chain of a request on top of `base`; without its head, the windows still stand behind the file's header."""
+        above, line = split_line(request.prompt)
+        head = self._text(request.head) if with_head else as_tokens([])
+        chain = base
+        if request.path is not None:
+            chain = chain.extend("head", cut_grid(self._text_of_header(request.path)))
+        chain = chain.extend("head", cut_at_lines(head, self.tokenizer.newline))
+        control = self.tokenizer.control
+        suffix = np.concatenate([[control.suffix], self._text(request.suffix)])
+        chain = chain.extend("suffix", cut_grid(as_tokens(suffix)))
+        window = np.concatenate([[control.prefix], self._text(above)])
+        chain = chain.extend("prefix", cut_at_lines(as_tokens(window), self.tokenizer.newline, size=WINDOW_GRID))
+        ids = self.tokenizer.encode(line)
+        # The start of a long line moves in jumps: if it slid, every key would feed the whole line again.
+        jumps = -(-max(0, len(ids) - MAX_LINE_TOKENS) // LINE_JUMP_TOKENS)
+        healed = heal(self.tokenizer, ids[jumps * LINE_JUMP_TOKENS :])
+        chain = chain.extend("line", cut_grid(as_tokens(healed.ids), size=LINE_GRID, keep=True))
+        buffer = np.concatenate([self._text(request.head), window[1:], healed.ids]).astype(np.int32)
+        return Prompt(chain, healed.forced, buffer)
+
+    def _text_of_header(self, path: str) -> Tokens:
+        return as_tokens(header_ids(self.tokenizer, path))
+
+    def _encode_document(self, path: str, text: str) -> Tokens:
+        return as_tokens(document_ids(self.tokenizer, path, text))
+
+    def _encode(self, text: str) -> Tokens:
+        return as_tokens(self.tokenizer.encode(text))
+
+
+def split_line(prompt: str) -> tuple[str, str]:
+    """The whole lines of a prompt, and the start of its last line."""
+    at = prompt.rfind("\n") + 1
+    return prompt[:at], prompt[at:]

@@ -1,0 +1,178 @@
+"""The wire: what is asked of the daemon and what it answers, as plain values. Both processes import this file; it imports no torch.
+
+JSON over HTTP on a Unix socket. `/v1/fim/completions` has Mistral's shape with our own keys beside it; `/v1/contexts` is our own resource: an ordered
+list of documents whose recurrent state is wanted.
+
+    POST /v1/contexts              ContextRequest     -> ContextStatus   (202; feeding goes on in the background)
+    GET  /v1/contexts/{id}?wait_s= -                  -> ContextStatus   (404 when unknown, as after a restart; waits for news up to wait_s)
+    POST /v1/fim/completions       CompletionRequest  -> CompletionResponse
+    GET  /healthz                  -                  -> Health
+    GET  /v1/models                -                  -> {"object": "list", "data": [ModelCard]}
+    POST /v1/shutdown              -                  -> {}
+
+A client that closes its connection cancels its request. Errors are {"error": {"message": one line, "type": a word}} with status 400, 404, 409, 499 or 503.
+"""
+
+import hashlib
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+PROTOCOL_VERSION = 1
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of the context: a path relative to the workspace with forward slashes, and its text with \\n line ends."""
+
+    path: str
+    text: str
+
+
+class ContextRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Documents in the order in which the model shall read them: the least likely to change first."""
+
+    documents: list[Document]
+
+
+class ContextStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """`id` is a key of the content: equal documents in equal order have equal ids, in every window."""
+
+    id: str
+    state: str  # "feeding" | "ready"
+    n_documents: int
+    tokens: int  # of the whole context
+    tokens_fed: int  # run through the model for this context so far
+    tokens_reused: int  # found in the cache instead
+    left_out: list[str] = []  # paths of documents beyond the model's token budget
+
+    @property
+    def share(self) -> float:
+        """Done, 0 to 1."""
+        return 1.0 if not self.tokens else (self.tokens_fed + self.tokens_reused) / self.tokens
+
+
+class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """`prompt` is the text right before the cursor (a window that starts at a line), `suffix` the text from the line after the cursor's on."""
+
+    prompt: str
+    suffix: str = ""
+    model: str | None = None  # None: whatever the daemon has loaded
+    max_tokens: int = 64
+    stop: list[str] = []
+    temperature: float = 0.0  # only 0, greedy, is served
+    # Our own keys.
+    context: str | None = None  # id of a context; None: no repository
+    path: str | None = None  # of the document, relative to the workspace; its own copy in the context is not looked up
+    head: str = ""  # the document's text from its first line up to where `prompt` starts
+    rest_of_line: str = ""  # the text between the cursor and the end of its line
+    document: str | None = None  # names the editor's document: a newer request for it cancels an older one
+    budget_ms: int | None = None  # for feeding and decoding; None: as long as it takes
+
+
+class Timings(msgspec.Struct, frozen=True, kw_only=True):
+    """Milliseconds."""
+
+    context: float = 0.0  # waiting for the model and finding the nearest state
+    feed: float = 0.0
+    decode: float = 0.0
+    total: float = 0.0
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    content: str
+    role: str = "assistant"
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    message: Message
+    finish_reason: str  # Mistral's words: "stop" or "length"
+    index: int = 0
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What a completion cost; the keys beside Mistral's."""
+
+    context_tokens: int  # repository tokens that the answer's state has read
+    tokens_fed: int
+    tokens_reused: int
+    segment: str  # where the state was resumed: "root" | "base" | "head" | "suffix" | "prefix" | "line"
+    context_ready: bool  # False: the answer came from what had been read by then
+    stopped_by: str  # "line" | "eos" | "stop" | "max_tokens" | "time" | "cancelled" | "nothing"
+    ms: Timings
+
+
+class CompletionResponse(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    model: str
+    created: int
+    choices: list[Choice]
+    usage: Usage
+    report: Report
+    object: str = "chat.completion"
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    bytes_per_token: float  # of source code, for planning
+    max_context_tokens: int
+    object: str = "model"
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    service: str  # always "codestral-lsp": how a client knows that the socket is ours
+    protocol: int
+    version: str
+    pid: int
+    state: str  # "loading" | "ready" | "failed"
+    model: ModelCard | None = None  # once ready
+    error: str | None = None  # one line, when failed
+    contexts: int = 0
+    tokens_fed: int = 0  # through the model since the start, for contexts and prompts
+    store_bytes: int = 0
+    store_budget_bytes: int = 0
+    uptime_s: float = 0.0
+    idle_timeout_s: float = 0.0
+
+
+class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
+    message: str
+    type: str
+
+
+class ErrorResponse(msgspec.Struct, frozen=True, kw_only=True):
+    error: ErrorBody
+
+
+class SocketError(Exception):
+    """The folder or socket of the daemon cannot be used. One line, for people."""
+
+
+def socket_path(model: str) -> Path:
+    """Where the daemon of this user and this model listens; makes the folder (0700) and refuses one that others own.
+
+    `model` is a name such as "bundled" or an absolute path. Raises SocketError.
+    """
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    folder = (
+        Path(runtime) / "codestral-lsp" if runtime else Path(tempfile.gettempdir()) / f"codestral-lsp-{os.getuid()}"
+    )
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        info = folder.lstat()
+    except OSError as error:
+        raise SocketError(
+            f"{folder}: cannot be made or read ({error.strerror}), expected a folder of your own"
+        ) from None
+    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o077:
+        raise SocketError(f"{folder}: expected a folder that only you can open (mode 0700)")
+    digest = hashlib.blake2b(model.encode(), digest_size=4).hexdigest()
+    return folder / f"{Path(model).name[:24]}-{digest}.sock"

@@ -1,0 +1,60 @@
+"""Where a completion ends, and what of it is worth showing.
+
+Knows: text before and after the cursor, text generated. Does not know: tokens, models.
+"""
+
+from collections.abc import Callable
+
+from daemon.protocol import CompletionRequest
+
+HEADER = "\n+++++ "  # the model begins another file
+
+
+def line_stop(request: CompletionRequest) -> Callable[[bytes], str | None]:
+    """Stops at the end of the first line that has something in it, or at one of the request's stop strings.
+
+    At the end of a line the model may begin with a line break and then write one line; in front of other text it may not.
+    """
+    stops = [stop.encode() for stop in request.stop if stop]
+    one_line = bool(request.rest_of_line.strip())
+
+    def check(text: bytes) -> str | None:
+        if any(stop in text for stop in stops):
+            return "stop"
+        end = text.rfind(b"\n")
+        if end >= 0 and (one_line or text[:end].strip()):
+            return "line"
+        return None
+
+    return check
+
+
+def trimmed(text: bytes, request: CompletionRequest) -> str:
+    """The text to insert: whole characters, up to the line's end, without what already stands to the right of the cursor; "" when nothing is left."""
+    out = text.decode("utf-8", "ignore")
+    for stop in [*request.stop, HEADER]:
+        if stop and stop in out:
+            out = out[: out.index(stop)]
+    lead = len(out) - len(out.lstrip())
+    end = out.find("\n", lead if not request.rest_of_line.strip() else 0)
+    out = (out if end < 0 else out[:end]).rstrip()
+    rest = request.rest_of_line.rstrip()
+    shorter = without_overlap(out, rest)  # with the space before it if that fits, so that it does not stand there twice
+    out = shorter if shorter != out else without_overlap(out, rest.lstrip())
+    return "" if not out.strip() or repeats_next_line(out, request) else out
+
+
+def without_overlap(out: str, rest: str) -> str:
+    """Drops the longest end of `out` that is the start of the text already right of the cursor, such as a closing bracket."""
+    for length in range(min(len(out), len(rest)), 0, -1):
+        if out.endswith(rest[:length]):
+            return out[:-length]
+    return out
+
+
+def repeats_next_line(out: str, request: CompletionRequest) -> bool:
+    """Whether the completed line is the one that stands below already."""
+    following = next((line.strip() for line in request.suffix.split("\n") if line.strip()), "")
+    typed = request.prompt[request.prompt.rfind("\n") + 1 :]
+    completed = (typed + out).strip() if "\n" not in out else out.strip()
+    return len(completed) > 2 and completed == following
