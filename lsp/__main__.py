@@ -1,0 +1,144 @@
+"""The program `codestral-lsp`: arguments, exit codes and nothing else.
+
+What the commands do is in `commands`, imported when one runs.
+
+Exit codes: 0 it worked, 1 it failed, 2 it was asked wrongly, 130 interrupted. Whatever goes wrong is one line on stderr;
+a reader that goes away (`| head -1`) is no reason for one, and click sees to that.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from typing import NoReturn
+
+import click
+
+PROGRAM = "codestral-lsp"
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs the command line and ends the process."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The exit code."""
+    try:
+        return program.main(args=list(arguments), prog_name=PROGRAM, standalone_mode=False) or 0
+    except click.exceptions.Abort:  # Ctrl-C
+        return 130
+    except click.UsageError as error:
+        _complain(f"{error.format_message()} (see {error.ctx.command_path if error.ctx else PROGRAM} --help)")
+        return 2
+    except click.ClickException as error:
+        _complain(error.format_message())
+        return 1
+    except Exception as error:  # a fault of ours: still one line, and a way to see the rest
+        if os.environ.get("CODESTRAL_LSP_LOG", "").lower() == "debug":
+            raise
+        _complain(f"internal error: {type(error).__name__}: {error} (CODESTRAL_LSP_LOG=debug shows where)")
+        return 1
+
+
+def _complain(message: str) -> None:
+    click.echo(f"{PROGRAM}: {' '.join(message.split())}", err=True)
+
+
+def _show_version(context: click.Context, _: click.Parameter, is_wanted: bool) -> None:
+    if not is_wanted:
+        return
+    try:
+        click.echo(f"{PROGRAM} {metadata.version(PROGRAM)}")
+    except metadata.PackageNotFoundError:
+        raise click.ClickException("is not installed as a package, so it has no version") from None
+    context.exit()
+
+
+_model = click.option(
+    "--model",
+    metavar="NAME|FOLDER",
+    help="The model: bundled (the default), or the folder of a model.",
+)
+_idle_minutes = click.option(
+    "--idle-minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="The daemon ends after so many minutes without a request (the default is 30).",
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--stdio", is_flag=True, help="Serve an editor: LSP on stdin and stdout.")
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_show_version, help="Print the version."
+)
+@click.pass_context
+def program(context: click.Context, stdio: bool) -> None:
+    """Code completion that has read your repository.
+
+    Editors start it with --stdio; the commands are for people and scripts.
+    """
+    if context.invoked_subcommand is not None:
+        if stdio:
+            raise click.UsageError("--stdio stands alone, without a command")
+        return
+    if not stdio:
+        raise click.UsageError("expected --stdio or a command")
+    from lsp.log import log_to_stderr
+    from lsp.server import run_stdio
+
+    log_to_stderr()
+    run_stdio()
+
+
+@program.command()
+@_model
+@_idle_minutes
+def serve(model: str | None, idle_minutes: float | None) -> None:
+    """Run the daemon in the foreground. Editors and `complete` find it."""
+    from lsp import commands
+
+    commands.serve(commands.settings_of(model, idle_minutes))
+
+
+@program.command()
+@click.argument("place", metavar="PATH:LINE:COLUMN")
+@_json
+@_model
+@_idle_minutes
+def complete(place: str, as_json: bool, model: str | None, idle_minutes: float | None) -> None:
+    """Complete the code before LINE:COLUMN of a file, with its repository as context.
+
+    Lines and columns count from 1, columns in characters, as compilers print them; one past a line's last character is
+    its end. The daemon is started if need be.
+    """
+    from lsp import commands
+
+    where = commands.parse_place(place)
+    commands.complete(where, commands.settings_of(model, idle_minutes), as_json=as_json)
+
+
+@program.command()
+@_json
+@_model
+def status(as_json: bool, model: str | None) -> None:
+    """Say whether a daemon runs and what it holds."""
+    from lsp import commands
+
+    commands.status(commands.settings_of(model), as_json=as_json)
+
+
+@program.command()
+@_model
+def stop(model: str | None) -> None:
+    """End the daemon and wait until it is gone."""
+    from lsp import commands
+
+    commands.stop(commands.settings_of(model))
+
+
+if __name__ == "__main__":
+    if not sys.flags.isolated:  # the user's PYTHONPATH and current folder have no say in what is imported
+        os.execv(sys.executable, [sys.executable, "-I", "-m", "lsp", *sys.argv[1:]])
+    main()

@@ -1,0 +1,131 @@
+"""What the user may set, read once: defaults, then the environment, then the editor's initializationOptions.
+
+Knows no LSP types.
+
+A key that is unknown or has a wrong value is one line in `problems` and the default; it is never dropped in silence and
+never fatal.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeGuard
+
+BUNDLED = "bundled"
+ENVIRONMENT_PREFIX = "CODESTRAL_LSP_"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    model: str = BUNDLED  # or an absolute path
+    context_max_tokens: int = 262_144  # of the repository; the model's own limit holds as well
+    idle_minutes: float = 30.0  # without a request, after which the daemon ends
+    max_tokens: int = 64  # of one suggestion
+    budget_ms: int = 1500  # for feeding and decoding one suggestion
+    enable: bool = True  # False: no daemon is started and every answer is empty
+
+
+DEFAULTS = Settings()
+
+
+class WrongValue(Exception):
+    """A setting's value cannot be used. The message says what was expected."""
+
+
+def read_settings(options: object, environment: Mapping[str, str]) -> tuple[Settings, tuple[str, ...]]:
+    """The settings and one line for each key that was not understood."""
+    settings, problems = DEFAULTS, []
+    for key in _PARSERS:
+        name = ENVIRONMENT_PREFIX + key.upper()
+        if name in environment:
+            settings = _set(settings, key, _from_text(environment[name]), name=name, problems=problems)
+    if options is None:
+        return settings, tuple(problems)
+    if not isinstance(options, Mapping):
+        return settings, (
+            *problems,
+            f"initializationOptions: expected an object, found {_shown(options)}; defaults are used",
+        )
+    for key, value in options.items():
+        if key in _PARSERS:
+            settings = _set(settings, key, value, name=key, problems=problems)
+        else:
+            problems.append(f"{key}: unknown setting; known are {', '.join(_PARSERS)}")
+    return settings, tuple(problems)
+
+
+def parse_model(value: object) -> str:
+    """`bundled`, or an absolute path, `~` expanded. Raises WrongValue."""
+    expected = f'"{BUNDLED}" or an absolute path'
+    if not isinstance(value, str) or not value.strip():
+        raise WrongValue(expected)
+    if value == BUNDLED:
+        return value
+    try:
+        path = Path(value).expanduser()
+    except RuntimeError:  # no home folder to put in place of the tilde
+        raise WrongValue(expected) from None
+    if not path.is_absolute() or "\0" in value:
+        raise WrongValue(expected)
+    return str(path)
+
+
+def _whole(least: int, most: int) -> Callable[[object], int]:
+    def parse(value: object) -> int:
+        if not _is_number(value) or not least <= value <= most or int(value) != value:
+            raise WrongValue(f"a whole number from {least} to {most}")
+        return int(value)
+
+    return parse
+
+
+def _minutes(value: object) -> float:
+    most = 7 * 24 * 60
+    if not _is_number(value) or not 0 < value <= most:
+        raise WrongValue(f"a number of minutes above 0 and up to {most}")
+    return float(value)
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise WrongValue("true or false")
+    return value
+
+
+_PARSERS: dict[str, Callable[[object], Any]] = {
+    "model": parse_model,
+    "context_max_tokens": _whole(0, 16_777_216),
+    "idle_minutes": _minutes,
+    "max_tokens": _whole(1, 1024),
+    "budget_ms": _whole(50, 600_000),
+    "enable": _flag,
+}
+
+
+def _set(settings: Settings, key: str, value: object, *, name: str, problems: list[str]) -> Settings:
+    try:
+        return replace(settings, **{key: _PARSERS[key](value)})
+    except WrongValue as expected:
+        problems.append(f"{name}: expected {expected}, found {_shown(value)}; {getattr(settings, key)} is used")
+        return settings
+
+
+def _from_text(text: str) -> object:
+    """An environment variable as the value that it would be in JSON."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

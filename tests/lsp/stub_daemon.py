@@ -1,0 +1,214 @@
+"""A small real daemon without a model, as a process:
+
+`python stub_daemon.py --model NAME --socket PATH --idle-minutes N`. Speaks daemon.protocol.
+
+It takes a lock as the real one does and writes one JSON line for each thing that happens to the file in STUB_EVENTS.
+The environment tells it how to behave; the text of a completion is `<n>`, the number of the request, unless the
+prompt's last line holds an order: `#wait` answers when the client has gone, `#fail` answers 500, `#two` gives two
+lines, `#nothing` an empty text.
+"""
+
+import argparse
+import asyncio
+import fcntl
+import hashlib
+import json
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from daemon.protocol import (
+    PROTOCOL_VERSION,
+    Choice,
+    CompletionRequest,
+    CompletionResponse,
+    ContextRequest,
+    ContextStatus,
+    ErrorBody,
+    ErrorResponse,
+    Health,
+    Message,
+    ModelCard,
+    Report,
+    Timings,
+    Usage,
+)
+
+PROTOCOL = int(os.environ.get("STUB_PROTOCOL", PROTOCOL_VERSION))
+LOADING_S = float(os.environ.get("STUB_LOADING_S", "0"))
+FEED_STEPS = int(os.environ.get("STUB_FEED_STEPS", "2"))
+CARD = ModelCard(id="stub", bytes_per_token=3.0, max_context_tokens=100_000)
+
+
+def event(kind: str, **details: Any) -> None:
+    if path := os.environ.get("STUB_EVENTS"):
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"event": kind, "pid": os.getpid(), **details}) + "\n")
+
+
+class Stub:
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.started = time.monotonic()
+        self.tokens: dict[str, int] = {}
+        self.steps: dict[str, int] = {}
+        self.n_completions = 0
+        self.server: uvicorn.Server | None = None
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/healthz", self.health),
+            Route("/v1/contexts", self.post, methods=["POST"]),
+            Route("/v1/contexts/{id}", self.status),
+            Route("/v1/fim/completions", self.complete, methods=["POST"]),
+            Route("/v1/shutdown", self.shutdown, methods=["POST"]),
+        ]
+
+    async def health(self, _: Request) -> Response:
+        loading = time.monotonic() - self.started < LOADING_S
+        failed = os.environ.get("STUB_FAILED")
+        state = "failed" if failed else "loading" if loading else "ready"
+        return answer(
+            Health(
+                service=os.environ.get("STUB_SERVICE", "codestral-lsp"),
+                protocol=PROTOCOL,
+                version="0.0",
+                pid=os.getpid(),
+                state=state,
+                error=failed,
+                model=CARD if state == "ready" else None,
+                contexts=len(self.tokens),
+                store_bytes=1_000_000,
+                store_budget_bytes=2_000_000,
+                uptime_s=time.monotonic() - self.started,
+                idle_timeout_s=1800.0,
+            )
+        )
+
+    async def post(self, request: Request) -> Response:
+        body = await request.body()
+        documents = msgspec.json.decode(body, type=ContextRequest).documents
+        context = hashlib.sha256(msgspec.json.encode(documents)).hexdigest()[:16]
+        self.tokens[context] = sum(len(document.text) for document in documents)
+        self.steps.setdefault(context, 0)
+        event("context", id=context, paths=[document.path for document in documents])
+        return answer(self.as_status(context), status=202)
+
+    async def status(self, request: Request) -> Response:
+        context = request.path_params["id"]
+        if context not in self.tokens:
+            return refuse(404, "unknown_context", f"context {context} is unknown here, post its documents again")
+        self.steps[context] = min(FEED_STEPS, self.steps[context] + 1)
+        event("status", id=context)
+        return answer(self.as_status(context))
+
+    def as_status(self, context: str) -> ContextStatus:
+        fed = self.tokens[context] * self.steps[context] // FEED_STEPS
+        state = "ready" if self.steps[context] == FEED_STEPS else "feeding"
+        return ContextStatus(
+            id=context, state=state, n_documents=1, tokens=self.tokens[context], tokens_fed=fed, tokens_reused=0
+        )
+
+    async def complete(self, request: Request) -> Response:
+        wanted = msgspec.json.decode(await request.body(), type=CompletionRequest)
+        self.n_completions += 1
+        number, order = self.n_completions, wanted.prompt.rpartition("\n")[2]
+        event("complete", number=number, **msgspec.to_builtins(wanted))
+        if wanted.context is not None and wanted.context not in self.tokens:
+            return refuse(404, "unknown_context", f"context {wanted.context} is unknown here, post its documents again")
+        if "#wait" in order:
+            while (await request.receive())["type"] != "http.disconnect":
+                continue
+            event("disconnected", number=number)
+            return refuse(499, "cancelled", "the client closed its connection")
+        if "#fail" in order:
+            return refuse(500, "internal", "the completion failed: as ordered")
+        text = "" if "#nothing" in order else f"<{number}>\n<more>" if "#two" in order else f"<{number}>"
+        return answer(response(text, context_tokens=self.tokens.get(wanted.context or "", 0)))
+
+    async def shutdown(self, _: Request) -> Response:
+        assert self.server is not None
+        self.server.should_exit = True
+        return answer({})
+
+
+def response(text: str, *, context_tokens: int) -> CompletionResponse:
+    return CompletionResponse(
+        id="cmpl-1",
+        model="stub",
+        created=0,
+        choices=[Choice(message=Message(content=text), finish_reason="stop")],
+        usage=Usage(prompt_tokens=context_tokens + 3, completion_tokens=2, total_tokens=context_tokens + 5),
+        report=Report(
+            context_tokens=context_tokens,
+            tokens_fed=3,
+            tokens_reused=context_tokens,
+            segment="line",
+            context_ready=context_tokens > 0,
+            stopped_by="line",
+            ms=Timings(context=0.5, feed=1.5, decode=2.0, total=4.0),
+        ),
+    )
+
+
+def answer(value: object, *, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status_code=status, media_type="application/json")
+
+
+def refuse(status: int, kind: str, message: str) -> Response:
+    return answer(ErrorResponse(error=ErrorBody(message=message, type=kind)), status=status)
+
+
+async def end_with_the_test() -> None:
+    while os.path.exists(os.environ["STUB_ALIVE"]):  # noqa: ASYNC240, five times a second
+        await asyncio.sleep(0.2)
+    os._exit(0)
+
+
+async def serve(stub: Stub, listener: socket.socket) -> None:
+    watching = asyncio.create_task(end_with_the_test())
+    config = uvicorn.Config(
+        Starlette(routes=stub.routes()), log_level="warning", lifespan="off", timeout_graceful_shutdown=1
+    )
+    stub.server = uvicorn.Server(config)
+    await stub.server.serve(sockets=[listener])
+    watching.cancel()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--socket", required=True, type=Path)
+    parser.add_argument("--idle-minutes", required=True, type=float)
+    wanted = parser.parse_args()
+    if message := os.environ.get("STUB_DIES"):
+        print(f"first words\n{message}", file=sys.stderr)
+        raise SystemExit(3)
+    lock = wanted.socket.with_suffix(".lock").open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        event("lost")
+        return
+    wanted.socket.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(wanted.socket))
+    listener.listen(64)
+    event("serving", model=wanted.model, idle_minutes=wanted.idle_minutes, cwd=os.getcwd())
+    asyncio.run(serve(Stub(wanted.model), listener))
+    wanted.socket.unlink(missing_ok=True)
+    event("left")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Settings: each row is what was given, what is used, and what is said about it."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lsp.settings import DEFAULTS, Settings, read_settings
+
+KNOWN = "known are model, context_max_tokens, idle_minutes, max_tokens, budget_ms, enable"
+WHOLE = "a whole number from 1 to 1024"
+MODEL = '"bundled" or an absolute path'
+
+ROWS: list[tuple[Any, dict[str, str], Settings, list[str]]] = [
+    (None, {}, DEFAULTS, []),
+    ({}, {}, DEFAULTS, []),
+    ({"max_tokens": 12, "enable": False}, {}, replace(DEFAULTS, max_tokens=12, enable=False), []),
+    ({"max_tokens": 12.0}, {}, replace(DEFAULTS, max_tokens=12), []),
+    ({"idle_minutes": 0.5}, {}, replace(DEFAULTS, idle_minutes=0.5), []),
+    ({"model": "/m/codestral"}, {}, replace(DEFAULTS, model="/m/codestral"), []),
+    ({"model": "m"}, {}, DEFAULTS, [f"model: expected {MODEL}, found 'm'; bundled is used"]),
+    ({"model": 3}, {}, DEFAULTS, [f"model: expected {MODEL}, found 3; bundled is used"]),
+    ({"speed": 9}, {}, DEFAULTS, [f"speed: unknown setting; {KNOWN}"]),
+    ({"max_tokens": "many"}, {}, DEFAULTS, [f"max_tokens: expected {WHOLE}, found 'many'; 64 is used"]),
+    ({"max_tokens": True}, {}, DEFAULTS, [f"max_tokens: expected {WHOLE}, found True; 64 is used"]),
+    ({"max_tokens": 0}, {}, DEFAULTS, [f"max_tokens: expected {WHOLE}, found 0; 64 is used"]),
+    ({"max_tokens": float("nan")}, {}, DEFAULTS, [f"max_tokens: expected {WHOLE}, found nan; 64 is used"]),
+    ({"enable": "yes"}, {}, DEFAULTS, ["enable: expected true or false, found 'yes'; True is used"]),
+    ([1], {}, DEFAULTS, ["initializationOptions: expected an object, found [1]; defaults are used"]),
+    (None, {"CODESTRAL_LSP_MAX_TOKENS": "9"}, replace(DEFAULTS, max_tokens=9), []),
+    (None, {"CODESTRAL_LSP_ENABLE": "false"}, replace(DEFAULTS, enable=False), []),
+    (None, {"CODESTRAL_LSP_MODEL": "/m"}, replace(DEFAULTS, model="/m"), []),
+    ({"max_tokens": 8}, {"CODESTRAL_LSP_MAX_TOKENS": "9"}, replace(DEFAULTS, max_tokens=8), []),
+    (
+        {"max_tokens": -1},
+        {"CODESTRAL_LSP_MAX_TOKENS": "9"},
+        replace(DEFAULTS, max_tokens=9),
+        [f"max_tokens: expected {WHOLE}, found -1; 9 is used"],
+    ),
+    (
+        None,
+        {"CODESTRAL_LSP_BUDGET_MS": "soon"},
+        DEFAULTS,
+        ["CODESTRAL_LSP_BUDGET_MS: expected a whole number from 50 to 600000, found 'soon'; 1500 is used"],
+    ),
+    (
+        {"model": "x" * 100},
+        {},
+        DEFAULTS,
+        [
+            f"model: expected {MODEL}, found 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...; bundled is used"
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "environment", "settings", "problems"), ROWS)
+def test_settings(options: Any, environment: dict[str, str], settings: Settings, problems: list[str]) -> None:
+    assert read_settings(options, environment) == (settings, tuple(problems))
