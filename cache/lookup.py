@@ -120,11 +120,16 @@ def sort_backwards(ids: np.ndarray) -> np.ndarray:
     return order[ids[order] >= 0]
 
 
-def buffer_continuations(text: np.ndarray) -> Continuations:
-    """What followed the longest earlier occurrence of the end of `text` (n,) in `text` itself."""
-    if len(text) < 2:
+def buffer_continuations(text: np.ndarray, *, known: int | None = None) -> Continuations:
+    """What followed the longest earlier occurrence of the end of `text` (n,) in `text` itself.
+
+    Only what followed within the first `known` tokens counts (default: all of them): text that was generated must not
+    confirm itself, or one repetition leads to the next.
+    """
+    known = len(text) if known is None else known
+    if len(text) < 2 or known < 2:
         return NOTHING
-    ends = longest = np.flatnonzero(text[:-1] == text[-1])
+    ends = longest = np.flatnonzero(text[: known - 1] == text[-1])
     length = 0
     while len(ends):
         length += 1

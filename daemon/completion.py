@@ -190,7 +190,7 @@ class Matcher:
         self.text[self.start : end] = ids
         text = self.text[:end]
         documents = NOTHING if self.index is None else self.index.continuations(text, without=self.path)
-        return buffer_continuations(text), documents
+        return buffer_continuations(text, known=self.start), documents
 
 
 def base_of(context: Context | None, root: Chain, fed_slices: int | None) -> Base:

@@ -106,7 +106,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     tokens_reused: int
     segment: str  # where the state was resumed: "root" | "base" | "head" | "suffix" | "prefix" | "line"
     context_ready: bool  # False: the answer came from what had been read by then
-    stopped_by: str  # "line" | "eos" | "stop" | "max_tokens" | "time" | "cancelled" | "nothing"
+    stopped_by: str  # "line" | "eos" | "stop" | "repetition" | "max_tokens" | "time" | "cancelled" | "nothing"
     ms: Timings
 
 

@@ -3,15 +3,17 @@
 Knows: text before and after the cursor, text generated. Does not know: tokens, models.
 """
 
+import re
 from collections.abc import Callable
 
 from daemon.protocol import CompletionRequest
 
 HEADER = "\n+++++ "  # the model begins another file
+THRICE = re.compile(r"(.{4,80}?)\1\1$", re.DOTALL)
 
 
 def line_stop(request: CompletionRequest) -> Callable[[bytes], str | None]:
-    """Stops at the end of the first line that has something in it, or at one of the request's stop strings.
+    """Stops at the end of the first line that has something in it, at a stop string, or where the text repeats itself.
 
     At the end of a line the model may begin with a line break and then write one line; in front of other text it may not.
     """
@@ -21,6 +23,8 @@ def line_stop(request: CompletionRequest) -> Callable[[bytes], str | None]:
     def check(text: bytes) -> str | None:
         if any(stop in text for stop in stops):
             return "stop"
+        if repetition(text.decode("utf-8", "ignore")):
+            return "repetition"
         end = text.rfind(b"\n")
         if end >= 0 and (one_line or text[:end].strip()):
             return "line"
@@ -32,6 +36,7 @@ def line_stop(request: CompletionRequest) -> Callable[[bytes], str | None]:
 def trimmed(text: bytes, request: CompletionRequest) -> str:
     """The text to insert: whole characters, up to the line's end, without what already stands to the right of the cursor; "" when nothing is left."""
     out = text.decode("utf-8", "ignore")
+    out = out[: len(out) - 2 * len(repetition(out))]
     for stop in [*request.stop, HEADER]:
         if stop and stop in out:
             out = out[: out.index(stop)]
@@ -42,6 +47,15 @@ def trimmed(text: bytes, request: CompletionRequest) -> str:
     shorter = without_overlap(out, rest)  # with the space before it if that fits, so that it does not stand there twice
     out = shorter if shorter != out else without_overlap(out, rest.lstrip())
     return "" if not out.strip() or repeats_next_line(out, request) else out
+
+
+def repetition(text: str) -> str:
+    """What stands three times in a row at the end of `text`, as a small model writes when it is lost; "" when nothing does.
+
+    A run of one character is no repetition: indentation, or a line drawn in a comment.
+    """
+    found = THRICE.search(text, max(0, len(text) - 240))
+    return found[1] if found and len(set(found[1])) > 1 else ""
 
 
 def without_overlap(out: str, rest: str) -> str:

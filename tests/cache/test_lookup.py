@@ -174,3 +174,10 @@ def test_questions_leave_their_text_alone() -> None:
     text.flags.writeable = False
     index_of([[1, 2, 1, 3]]).continuations(text)
     buffer_continuations(text)
+
+
+def test_generated_text_does_not_confirm_itself() -> None:
+    text = tokens([1, 2, 3, 1, 2, 9, 1, 2])
+    assert answer(buffer_continuations(text)) == (2, {3: 1, 9: 1})
+    assert answer(buffer_continuations(text, known=4)) == (2, {3: 1})
+    assert answer(buffer_continuations(text, known=2)) == (0, {})

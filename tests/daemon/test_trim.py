@@ -33,6 +33,10 @@ ROWS = [
     ("", "\n", "", "", "", ()),
     ("", "\n\n  \n", "", "", "", ()),
     ("x = 1", "x = 1\r\ny", "", "", "", ()),
+    # The same three times in a row is shown once; indentation and drawn lines are not meant.
+    ("a, name: str,", "a, name: str, name: str, name: str,", "", "", "f(", ()),
+    ("\n            return 1", "\n            return 1\n", "", "", "def f():", ()),
+    ("----------------", "----------------", "", "", "# ", ()),
     # At the end of a line it may begin with a line break and write one more line.
     ("\n    return 1", "\n    return 1\n", "", "", "def f():", ()),
     ("\n    return 1", "\n    return 1\n    more", "", "", "def f():", ()),
