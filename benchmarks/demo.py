@@ -21,7 +21,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SCRIPT = Path(sys.executable).with_name("codestral-lsp")
 # A line of this repository, where in it the hole begins, and how many characters are typed.
 HOLES = [
-    ("daemon/protocol.py", '    state: str  # "loading" | "ready" | "failed"', "    st"),
+    (
+        "daemon/protocol.py",
+        "class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):",
+        "class CompletionRequest(msgspec.",
+    ),
+    ("lsp/frontend.py", "        document = self._documents.get(uri)", "        "),
+    ("cache/lookup.py", "@dataclass(frozen=True, slots=True)", "@dataclass("),
 ]
 TYPED_KEYS = 12
 CONTEXT_LINES = 6
@@ -147,7 +153,7 @@ class Editor:
         report = report if isinstance(report, dict) else vars_of(report)
         ms = vars_of(report["ms"])["total"]
         print(
-            f"{name:>5} {report['tokens_fed']:>11,} {report['tokens_reused']:>8,} {ms:>7.1f}   {dim(self.shown) or '(none)'}"
+            f"{name:>5} {report['tokens_fed']:>11,} {report['tokens_reused']:>8,} {ms:>7.1f}   {dim(self.shown.replace(chr(10), '⏎')) or '(none)'}"
         )
 
     def in_place(self, suggestion: str) -> str:

@@ -36,7 +36,7 @@ from daemon.protocol import (
 )
 from daemon.worker import UnknownContext, Worker
 
-BYTES_PER_TOKEN = 3.2  # of source code, for planning; the exact count is taken when a context arrives
+BYTES_PER_TOKEN = 2.9  # of source code, for planning; the exact count is taken when a context arrives
 NEWS_POLL_S, NEWS_EVERY_S = 0.02, 0.25  # a client that follows a context hears of it four times a second
 log = logging.getLogger("codestral_lsp.api")
 T = TypeVar("T")
