@@ -63,8 +63,6 @@ class Engine:
     def __init__(self, model: LoadedModel, *, store_budget_bytes: int) -> None:
         self.model = model
         self.store = StateStore(store_budget_bytes)
-        # A decaying state is full of numbers too small to matter, which cost a hundred times as much as others on x86.
-        torch.set_flush_denormal(True)
         # Kernels, and so bits, depend on torch and on the number of threads.
         numerics = (
             f"torch {torch.__version__} cpu fp32 ftz threads {torch.get_num_threads()} block {model.config.scan_chunk}"

@@ -43,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--holes", type=int, default=60, help="of each package")
+    parser.add_argument("--holes", type=int, default=120, help="of each package")
     parser.add_argument("--context-tokens", type=int, default=131_072)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--training", type=Path, default=None, help="training.json, for the card")
@@ -52,6 +52,7 @@ def main() -> None:
     if args.card and args.training is None:
         parser.error("--card needs --training FILE, the training.json of the weights")
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)  # as the daemon's thread does
     model = load_model(str(args.model))
     engine = Engine(model, store_budget_bytes=1 << 30)
     lookup_gate = read_gate(args.model / "gate.json", key="lookup_tables")
