@@ -10,6 +10,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import signal
 import socket
 import stat
 import sys
@@ -28,6 +29,7 @@ from model.checkpoint import load_model
 DEFAULT_STORE_BYTES = 1 << 30
 MAX_CONTEXT_TOKENS = 262_144
 SOCKET_POLL_S = 2.0
+FAILURE_GRACE_S = 15.0  # time enough for the front end that started it to read why
 log = logging.getLogger("codestral_lsp.daemon")
 
 
@@ -47,8 +49,13 @@ def main() -> None:
         raise SystemExit(1) from None
     torch.set_num_threads(args.threads)
     identity = path.stat().st_ino
+    # uvicorn ends in an orderly way and then raises the signal again; it must not end us before the socket is gone.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        asyncio.run(serve(args, listener, path, identity))
+        if asyncio.run(serve(args, listener, path, identity)) is not None:
+            sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
     finally:
         if is_ours(path, identity):
             path.unlink()
@@ -66,6 +73,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--threads", type=int, default=default_threads(), help="of the model; the default leaves one core to the editor"
     )
+    parser.add_argument("--foreground", action="store_true", help="end at once when the model cannot be loaded")
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     return parser.parse_args()
 
@@ -75,7 +83,8 @@ def default_threads() -> int:
     return max(1, min(8, (os.cpu_count() or 1) - 1))
 
 
-async def serve(args: argparse.Namespace, listener: socket.socket, path: Path, identity: int) -> None:
+async def serve(args: argparse.Namespace, listener: socket.socket, path: Path, identity: int) -> str | None:
+    """Until it is told to stop; returns why the model could not be loaded, in one line, or None."""
     server = uvicorn.Server(
         uvicorn.Config(lambda: None, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
     )
@@ -87,18 +96,20 @@ async def serve(args: argparse.Namespace, listener: socket.socket, path: Path, i
         lambda: Engine(load_model(args.model), store_budget_bytes=args.store_bytes),
         max_context_tokens=MAX_CONTEXT_TOKENS,
         idle_timeout_s=60 * args.idle_minutes,
+        failure_grace_s=0.0 if args.foreground else FAILURE_GRACE_S,
         stop=stop,
     )
     server.config.app = application(service)
     watches = [service.start(), service.watch_idle(), watch_socket(path, identity, stop)]
     tasks = [asyncio.create_task(watch) for watch in watches]
-    log.info("serving model %s", args.model)
+    log.info("loading model %s", args.model)
     await server.serve(sockets=[listener])
     for task in tasks:
         task.cancel()
     if service.worker is not None:
         service.worker.stop()
         await asyncio.to_thread(service.worker.join, 5)
+    return service.error
 
 
 def acquire(path: Path) -> TextIO | None:

@@ -52,9 +52,16 @@ class Service:
     """What the routes share. `load` runs once, in a thread; until then requests are answered 503."""
 
     def __init__(
-        self, load: Callable[[], Engine], *, max_context_tokens: int, idle_timeout_s: float, stop: Callable[[], None]
+        self,
+        load: Callable[[], Engine],
+        *,
+        max_context_tokens: int,
+        idle_timeout_s: float,
+        failure_grace_s: float,
+        stop: Callable[[], None],
     ) -> None:
         self._load = load
+        self.failure_grace_s = failure_grace_s  # how long a daemon without a model tells why
         self.max_context_tokens = max_context_tokens
         self.idle_timeout_s = idle_timeout_s
         self.stop = stop
@@ -69,9 +76,12 @@ class Service:
             # Shown to whoever asks /healthz: a daemon whose model cannot be loaded says why instead of dying in silence.
             self.error = str(error).splitlines()[0] if str(error) else repr(error)
             log.error("%s", self.error)
+            await asyncio.sleep(self.failure_grace_s)
+            self.stop()
             return
         self.worker = Worker(engine, max_context_tokens=self.max_context_tokens)
         self.worker.start()
+        log.info("ready")
 
     async def watch_idle(self) -> None:
         """Ends the daemon after `idle_timeout_s` without a request, unless it is reading."""

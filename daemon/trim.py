@@ -9,6 +9,8 @@ from collections.abc import Callable
 from daemon.protocol import CompletionRequest
 
 HEADER = "\n+++++ "  # the model begins another file
+CLOSERS = re.compile(r"[\s)\]}>\"'`,;:]*")
+REST_CHARS = 8  # of the text right of the cursor that a suggestion has to reach
 THRICE = re.compile(r"(.{4,80}?)\1\1$", re.DOTALL)
 
 
@@ -43,9 +45,7 @@ def trimmed(text: bytes, request: CompletionRequest) -> str:
     lead = len(out) - len(out.lstrip())
     end = out.find("\n", lead if not request.rest_of_line.strip() else 0)
     out = (out if end < 0 else out[:end]).rstrip()
-    rest = request.rest_of_line.rstrip()
-    shorter = without_overlap(out, rest)  # with the space before it if that fits, so that it does not stand there twice
-    out = shorter if shorter != out else without_overlap(out, rest.lstrip())
+    out = fitted(out, request.rest_of_line.rstrip())
     return "" if not out.strip() or repeats_next_line(out, request) else out
 
 
@@ -56,6 +56,20 @@ def repetition(text: str) -> str:
     """
     found = THRICE.search(text, max(0, len(text) - 240))
     return found[1] if found and len(set(found[1])) > 1 else ""
+
+
+def fitted(out: str, rest: str) -> str:
+    """What of `out` fits in front of `rest`, the text already right of the cursor.
+
+    In front of closers and punctuation, such as an editor's automatic bracket, all of it but what stands there already. In front of
+    anything else only what leads up to it: the model does not see `rest`, and what does not reach it would break the line.
+    """
+    # With the space before it if that fits, so that it does not stand there twice.
+    shorter = next((cut for text in (rest, rest.lstrip()) if (cut := without_overlap(out, text)) != out), out)
+    if shorter != out or CLOSERS.fullmatch(rest):
+        return shorter
+    at = out.find(rest.lstrip()[:REST_CHARS])
+    return out[:at] if at >= 0 else ""
 
 
 def without_overlap(out: str, rest: str) -> str:

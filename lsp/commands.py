@@ -9,6 +9,7 @@ import asyncio
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +48,15 @@ class Place:
     column: int
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What reading the repository has cost: 0 tokens when the daemon had read it before."""
+
+    context: str | None = None
+    tokens_fed: int = 0
+    ms: float = 0.0
+
+
 def parse_place(text: str) -> Place:
     """PATH:LINE:COLUMN. Raises UsageError."""
     found = _PLACE.fullmatch(text)
@@ -80,7 +90,7 @@ def settings_of(model: str | None, idle_minutes: float | None = None) -> Setting
 def serve(settings: Settings) -> None:
     """Becomes the daemon: the same process, so that signals and the exit code are its own."""
     path = _answer(lambda: socket_path(settings.model))
-    command = daemon_command(settings.model, path, idle_minutes=settings.idle_minutes)
+    command = [*daemon_command(settings.model, path, idle_minutes=settings.idle_minutes), "--foreground"]
     try:
         os.execvp(command[0], command)
     except OSError as error:
@@ -93,10 +103,12 @@ def complete(place: Place, settings: Settings, *, as_json: bool) -> None:
     path = Path(os.path.realpath(place.path))
     if secret := why_secret(str(path), text):
         raise ClickException(f"{place.path}: is never sent to a model: {secret}")
-    response = _run(_complete(text, offset, path=path, settings=settings))
+    response, reading = _run(_complete(text, offset, path=path, settings=settings))
     suggestion = response.choices[0].message.content if response.choices else ""
     if as_json:
-        _print_json(_as_object(suggestion, response))
+        _print_json(_as_object(suggestion, response, reading))
+    elif not suggestion:
+        click.echo(f"{place.path}:{place.line}:{place.column}: no suggestion", err=True)
     elif sys.stdout.isatty():
         click.echo(in_place(text, offset, suggestion))
     else:
@@ -108,13 +120,13 @@ def status(settings: Settings, *, as_json: bool) -> None:
     if as_json:
         _print_json({"running": health is not None, **({} if health is None else msgspec.to_builtins(health))})
     elif health is None:
-        click.echo("no daemon runs")
+        click.echo(f"no daemon runs for model {settings.model}")
     else:
         click.echo("\n".join(_lines(health)))
 
 
 def stop(settings: Settings) -> None:
-    click.echo("stopped" if _run(stop_daemon(settings.model)) else "no daemon runs")
+    click.echo("stopped" if _run(stop_daemon(settings.model)) else f"no daemon runs for model {settings.model}")
 
 
 def offset_of(text: str, place: Place) -> int:
@@ -142,24 +154,25 @@ def in_place(text: str, offset: int, suggestion: str) -> str:
     return _harmless(text[line_start:offset]) + click.style(_harmless(suggestion), dim=True) + _harmless(after)
 
 
-async def _complete(text: str, offset: int, *, path: Path, settings: Settings) -> CompletionResponse:
+async def _complete(text: str, offset: int, *, path: Path, settings: Settings) -> tuple[CompletionResponse, Reading]:
     daemon = await connect(settings.model, idle_minutes=settings.idle_minutes, say=_tell)
     try:
         root = find_root(path)
         if is_git_top(root):
-            context = await _feed(daemon, root, max_tokens=settings.context_max_tokens)
+            reading = await _feed(daemon, root, max_tokens=settings.context_max_tokens)
         else:
-            context = None
+            reading = Reading()
             click.echo(f"{path}: not in a git repository, so the file itself is all the context", err=True)
         name = relative_path(path, root)
         request = request_at(text, offset, path=name, document=None, max_tokens=settings.max_tokens, budget_ms=None)
-        return await daemon.client.complete(msgspec.structs.replace(request, context=context))
+        return await daemon.client.complete(msgspec.structs.replace(request, context=reading.context)), reading
     finally:
         await daemon.client.close()
 
 
-async def _feed(daemon: Daemon, root: Path, *, max_tokens: int) -> str:
-    """The id of the repository's context, once it is ready."""
+async def _feed(daemon: Daemon, root: Path, *, max_tokens: int) -> Reading:
+    """Waits until the repository's context is ready."""
+    started = time.monotonic()
     _tell("reading the repository")
     documents = plan_documents(read_repository(root), daemon.health, max_tokens=max_tokens)
     status = await daemon.client.post_context(documents)
@@ -167,7 +180,7 @@ async def _feed(daemon: Daemon, root: Path, *, max_tokens: int) -> str:
         _tell(f"reading the repository: {status.tokens_fed + status.tokens_reused} of {status.tokens} tokens")
         status = await daemon.client.context_status(status.id, wait_s=NEWS_S)
     _tell("")
-    return status.id
+    return Reading(status.id, tokens_fed=status.tokens_fed, ms=1000 * (time.monotonic() - started))
 
 
 def _tell(what: str) -> None:
@@ -192,16 +205,20 @@ def _answer(work: Callable[[], _Result]) -> _Result:
         _tell("")
 
 
-def _as_object(suggestion: str, response: CompletionResponse) -> dict[str, Any]:
+def _as_object(suggestion: str, response: CompletionResponse, reading: Reading) -> dict[str, Any]:
+    """What the command has cost as a whole, reading the repository included."""
     report = response.report
+    ms = {name: float(value) for name, value in msgspec.to_builtins(report.ms).items()}
+    for name in ("context", "total"):
+        ms[name] += reading.ms
     return {
         "text": suggestion,
         "model": response.model,
         "context_tokens": report.context_tokens,
-        "tokens_fed": report.tokens_fed,
-        "tokens_reused": report.tokens_reused,
+        "tokens_fed": report.tokens_fed + reading.tokens_fed,
+        "tokens_reused": report.tokens_reused - reading.tokens_fed,
         "stopped_by": report.stopped_by,
-        "ms": msgspec.to_builtins(report.ms),
+        "ms": {name: round(value, 1) for name, value in ms.items()},
     }
 
 

@@ -39,7 +39,7 @@ async def suggest(
     Raises what Session.complete raises.
     """
     text = document.text
-    if secret := why_secret(str(path or document.uri), text):
+    if secret := secret_in(path, document):
         logger.info("%s is never sent: %s", document.uri, secret)
         return None
     offset = document.offset(position)
@@ -57,6 +57,12 @@ async def suggest(
     )
     _log(document.uri, suggestion)
     return suggestion
+
+
+def secret_in(path: Path | None, document: Document) -> str | None:
+    """Why a document looks like a secret: by its text, its name, or the name of what a symbolic link leads to."""
+    names = [document.uri] if path is None else [str(path), os.path.realpath(path)]
+    return next((why for name in names if (why := why_secret(name, document.text))), None)
 
 
 def request_at(

@@ -239,6 +239,22 @@ def test_an_idle_daemon_ends(folder: Path) -> None:
         assert process.wait(WAIT_S) == 0
 
 
+def test_a_signal_removes_the_socket(folder: Path) -> None:
+    with daemon(folder, name="term.sock") as (process, client):
+        wait_ready(client)
+        process.terminate()
+        _, errors = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert not (folder / "term.sock").exists() and "Traceback" not in errors
+
+
+def test_in_the_foreground_a_missing_model_is_the_end(folder: Path) -> None:
+    with daemon(folder, "--foreground", "--model", "/nope", name="fore.sock") as (process, _):
+        _, errors = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 1 and not (folder / "fore.sock").exists()
+    assert "/nope: no such folder" in errors and "Traceback" not in errors
+
+
 def test_a_daemon_whose_socket_was_deleted_makes_room(folder: Path) -> None:
     with daemon(folder, name="gone.sock") as (process, client):
         wait_ready(client)

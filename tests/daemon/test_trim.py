@@ -33,6 +33,11 @@ ROWS = [
     ("", "\n", "", "", "", ()),
     ("", "\n\n  \n", "", "", "", ()),
     ("x = 1", "x = 1\r\ny", "", "", "", ()),
+    # In front of other text only what leads up to it.
+    ("", "args, **kwargs):", ") for arg in args]".replace(")", "name", 1), "", "[Row(", ()),
+    ("lines(", "lines(text) if x:", "text) if x:  # why", "", "for line in ", ()),
+    ("self.", "self.rows.tuple()", "rows.tuple() + 1", "", "return ", ()),
+    ("", "x", ".tuple", "", "return rows", ()),
     # The same three times in a row is shown once; indentation and drawn lines are not meant.
     ("a, name: str,", "a, name: str, name: str, name: str,", "", "", "f(", ()),
     ("\n            return 1", "\n            return 1\n", "", "", "def f():", ()),

@@ -190,6 +190,7 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--socket", required=True, type=Path)
     parser.add_argument("--idle-minutes", required=True, type=float)
+    parser.add_argument("--foreground", action="store_true")
     wanted = parser.parse_args()
     if message := os.environ.get("STUB_DIES"):
         print(f"first words\n{message}", file=sys.stderr)

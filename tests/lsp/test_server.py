@@ -164,7 +164,11 @@ def test_secrets_are_never_sent(place: Place) -> None:
     client = ready(place)
     client.open(uri_of(place, ".env"), "TOKEN=")
     client.open(uri_of(place, "k.py"), "K = '''-----BEGIN RSA PRIVATE " + "KEY-----\n")
+    (place.repository / ".env").write_text("TOKEN=")
+    (place.repository / "innocent.py").symlink_to(".env")
+    client.open(uri_of(place, "innocent.py"), "TOKEN=")
     assert client.suggested(uri_of(place, ".env"), 0, 6) == []
+    assert client.suggested(uri_of(place, "innocent.py"), 0, 6) == []
     assert client.suggested(uri_of(place, "k.py"), 1, 0) == []
     assert not place.events("complete")
     client.wait_for_error(".env is never sent: a secret")
