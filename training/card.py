@@ -76,7 +76,7 @@ def margin(summary: dict) -> str:
 def example(hole, answer) -> str:
     """The line with the suggestion in it, and below it the truth where it differs."""
     before = hole.request.prompt[hole.request.prompt.rfind("\n") + 1 :]
-    shown = f"{before.strip() or '(start of the line) '}⟦{answer.text}⟧"
+    shown = f"{before.lstrip() or '(start of the line) '}⟦{answer.text}⟧"
     return shown if answer.text.rstrip() == answer.truth else f"{shown}\n        # really: {answer.truth}"
 
 

@@ -127,6 +127,10 @@ def row_streams(repositories: list[list[np.ndarray]], layout: Layout, *, rows: i
             row = sizes.index(min(sizes))
             dealt[row].append(part)
             sizes[row] += sum(map(len, part))
+    if not all(dealt):
+        raise SystemExit(
+            f"{len(repositories)} packages for {rows} rows of a batch, expected at least as many (see --batch)"
+        )
     return [stream(part, layout, rng=random.Random(seed * 1000 + row)) for row, part in enumerate(dealt)]
 
 
@@ -166,7 +170,9 @@ def schedule(done: float) -> float:
 
 
 def fit(model: Mamba2LM, data, args: argparse.Namespace, device: str) -> dict:
-    backbone = model.backbone if args.no_compile else torch.compile(model.backbone, dynamic=False)
+    if args.no_compile:
+        torch.compiler.set_stance("force_eager")  # for training/head_loss.py as well
+    backbone = torch.compile(model.backbone, dynamic=False)
     opts = optimizers(model, args)
     peaks = [[group["lr"] for group in opt.param_groups] for opt in opts]
     # Compiling is not training: the clock starts when the compiled step has run once.
