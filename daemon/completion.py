@@ -100,7 +100,7 @@ class Engine:
         fed_at = time.monotonic()
         while not feeding.ready and not cancelled():
             feeding.step()
-        self.touch(base.chain)
+        self.store.touch(base.chain.tip)  # the state of the repository must not age while completions build on it
         decode_at = time.monotonic()
         generated = Generated([], b"", "cancelled", 0.0)
         if feeding.ready:
@@ -141,10 +141,6 @@ class Engine:
             if patience is None or feeding.tokens_missing <= patience:
                 break
         return prompt, feeding, has_head
-
-    def touch(self, base: Chain) -> None:
-        """Keeps the state of the repository young while completions build on it."""
-        self.store.touch(base.tip)
 
     def decode(
         self,

@@ -16,9 +16,8 @@ from model.network import Mamba2LM
 from model.state import Mamba2State
 from model.tokenizer import Tokenizer
 
-MatchesOf = Callable[
-    [Sequence[int]], Sequence[Match]
-]  # ids generated so far -> one match for each source of the mixture
+# Ids generated so far -> one match for each source of the mixture.
+MatchesOf = Callable[[Sequence[int]], Sequence[Match]]
 StopCheck = Callable[[bytes], str | None]  # text generated so far -> why to stop, or None
 
 
@@ -86,16 +85,14 @@ class Chooser:
         self.tokenizer = tokenizer
         self.gate = gate
         self.matches_of = matches_of
-        control = [i for i, piece in enumerate(tokenizer.pieces) if not piece and i != tokenizer.control.eos]
-        self.never = np.array(control, dtype=np.int64)
 
     def distribution(self, logits: Tensor, ids: Sequence[int]) -> np.ndarray:
         """(V,) probabilities of the token after `ids`; control tokens but </s> have none."""
         probabilities = torch.softmax(logits.float(), -1).numpy()
-        probabilities[self.never] = 0.0
+        probabilities[self.tokenizer.unsaid] = 0.0
         if self.gate is not None and self.matches_of is not None:
             probabilities = mix(probabilities, self.matches_of(ids), self.gate)
-            probabilities[self.never] = 0.0  # indexes hold text only; should one ever not, it is not said
+            probabilities[self.tokenizer.unsaid] = 0.0  # indexes hold text only; should one ever not, it is not said
         return probabilities
 
     def choose(

@@ -10,6 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import sentencepiece
 
 from model.config import ConfigError
@@ -46,6 +47,8 @@ class Tokenizer:
         self.control = self._control_ids(path)
         self.newline = self.processor.piece_to_id("\n")
         self.pieces = [self._piece_bytes(i) for i in range(self.vocab_size)]  # b"" for control tokens
+        unsaid = [i for i, piece in enumerate(self.pieces) if not piece and i != self.control.eos]
+        self.unsaid = np.array(unsaid, dtype=np.int64)  # control tokens but </s>: none of them is ever generated
         self._sorted = sorted((piece, i) for i, piece in enumerate(self.pieces) if piece)
         self._sorted_bytes = [piece for piece, _ in self._sorted]
         self._byte_ids = [self.processor.piece_to_id(f"<0x{byte:02X}>") for byte in range(256)]

@@ -21,10 +21,12 @@ import torch
 from daemon.completion import Base, Engine, Matcher
 from daemon.trim import line_stop, trimmed
 from model.checkpoint import LoadedModel, load_model
+from model.fim import document_ids
 from model.generate import generate
 from model.mixture import Gate, read_gate
 from training.card import write_card
 from training.holes import Hole, Row, edit_similarity, read_repository, rows, sample_holes
+from training.measure import stream_nats
 
 MODES = ("lookup", "model", "mixture")
 FLOOR = 1e-4  # lookup alone gives every other token this much, else one surprise would cost it everything
@@ -157,22 +159,15 @@ def mean_nats(probabilities) -> float:
     return sum(values) / max(1, len(values))
 
 
-@torch.no_grad()
 def bits_per_byte(model: LoadedModel, repository: dict, *, budget: int = 60_000) -> float:
-    """The model alone, left to right over up to `budget` tokens of the repository's files, the state passed on."""
-    tokenizer = model.tokenizer
-    ids = [tokenizer.control.bos]
+    """The model alone, left to right over up to `budget` tokens of the repository's files."""
+    ids = [model.tokenizer.control.bos]
     for path, text in repository["files"]:
-        ids += tokenizer.encode(f"+++++ {path}\n{text.removesuffix(chr(10))}\n")
+        ids += document_ids(model.tokenizer, path, text)
         if len(ids) > budget:
             break
     ids = ids[: budget + 1]
-    state, nats = None, 0.0
-    for start in range(0, len(ids) - 1, 1024):
-        block = torch.tensor([ids[start : start + 1025]])
-        logits, state = model.network(block[:, :-1], state)
-        nats += torch.nn.functional.cross_entropy(logits[0], block[0, 1:], reduction="sum").item()
-    return nats / math.log(2) / sum(len(tokenizer.pieces[i]) for i in ids[1:])
+    return stream_nats(model.network, ids) / math.log(2) / sum(len(model.tokenizer.pieces[i]) for i in ids[1:])
 
 
 def total(results: dict[str, dict]) -> dict:

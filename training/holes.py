@@ -101,7 +101,7 @@ def rows(engine: Engine, hole: Hole, base: Base, *, max_tokens: int) -> list[Row
     targets = (truth + tokenizer.encode(hole.following))[:max_tokens]
     logits, _ = engine.model.network(torch.tensor([targets]), feeding.value.state)
     logits = torch.cat([feeding.value.logits[None], logits[0, :-1]])
-    logits[:, [i for i, piece in enumerate(tokenizer.pieces) if not piece and i != control.eos]] = -torch.inf
+    logits[:, tokenizer.unsaid] = -torch.inf
     probabilities = torch.softmax(logits, -1).numpy()
     matcher = Matcher(prompt.buffer, base.index, hole.request.path)
     found = []

@@ -19,13 +19,14 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from model.config import Mamba2Config
+from model.fim import HEADER_MARK
 from model.network import Mamba2LM
 from model.state import Mamba2State, zero_state
 from training.head_loss import HeadLoss
+from training.measure import stream_nats
 from training.packing import Layout, batches, stream
 
 
@@ -107,7 +108,7 @@ def load(path: Path, processor: sentencepiece.SentencePieceProcessor, cache: Pat
     repositories = []
     with path.open(encoding="utf-8") as lines:
         for line in lines:
-            texts = [f"+++++ {name}\n{text.removesuffix(chr(10))}\n" for name, text in json.loads(line)["files"]]
+            texts = [f"{HEADER_MARK}{name}\n{text.removesuffix(chr(10))}\n" for name, text in json.loads(line)["files"]]
             repositories.append([np.array(ids, dtype=np.uint16) for ids in processor.encode(texts, num_threads=2)])
     if cache is not None:
         flat = [ids for files in repositories for ids in files]
@@ -212,19 +213,14 @@ def fit(model: Mamba2LM, data, args: argparse.Namespace, device: str) -> dict:
     }
 
 
-@torch.no_grad()
 def bits_per_byte(
     model: Mamba2LM, repositories: list[list[np.ndarray]], processor, device: str, *, budget: int = 60_000
 ) -> float:
-    """Over up to `budget` tokens of each repository, read as the product reads it: one stream, the state passed on."""
+    """Over up to `budget` tokens of each repository."""
     nats, n_bytes = 0.0, 0
     for files in repositories:
         ids = np.concatenate([[processor.bos_id()], *files]).astype(np.int64)[: budget + 1]
-        state = None
-        for start in range(0, len(ids) - 1, 2048):
-            block = torch.from_numpy(ids[start : start + 2049]).to(device)[None]
-            logits, state = model(block[:, :-1], state)
-            nats += F.cross_entropy(logits[0], block[0, 1:], reduction="sum").item()
+        nats += stream_nats(model, ids, device=device)
         n_bytes += len(processor.decode(ids[1:].tolist()).encode())
     return nats / math.log(2) / n_bytes
 

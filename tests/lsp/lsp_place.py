@@ -91,7 +91,7 @@ def wait_until(is_so: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not is_so():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.02)
+        time.sleep(0.02)  # polling for another process, bounded by PATIENCE_S
 
 
 def write_repository(folder: Path, files: dict[str, str]) -> None:
