@@ -20,7 +20,15 @@ X86 = {
 ARM = {"neon": ["-march=armv8.2-a+dotprod+fp16"] if platform.system() == "Linux" else []}
 VARIANTS = {"x86_64": X86, "AMD64": X86, "aarch64": ARM, "arm64": ARM}
 # GCC warns of its own intrinsics.
-FLAGS = ["-O3", "-g0", "-std=c++17", "-fvisibility=hidden", "-pthread", "-Wno-uninitialized", "-Wno-maybe-uninitialized"]
+FLAGS = [
+    "-O3",
+    "-g0",
+    "-std=c++17",
+    "-fvisibility=hidden",
+    "-pthread",
+    "-Wno-uninitialized",
+    "-Wno-maybe-uninitialized",
+]
 
 
 class BuildKernels(build_ext):

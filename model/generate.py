@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from model.mixture import Gate, Match, mix
-from model.network import Mamba2LM
+from model.network import Network
 from model.state import Mamba2State
 from model.tokenizer import Tokenizer
 
@@ -33,7 +33,7 @@ class Generated:
 
 @torch.no_grad()
 def generate(
-    network: Mamba2LM,
+    network: Network,
     tokenizer: Tokenizer,
     state: Mamba2State,
     logits: Tensor,
@@ -49,6 +49,8 @@ def generate(
     """Decodes greedily from `logits` (V,), those after `state`. `deadline` is a time of time.monotonic(); neither argument is written to."""
     chooser = Chooser(tokenizer, gate, matches_of)
     ids: list[int] = []
+    own: Mamba2State | None = None
+    step = torch.empty(1, 1, dtype=torch.int64)
     text, log_probability, stopped_by = b"", 0.0, "max_tokens"
     while len(ids) < max_tokens:
         if cancelled():
@@ -73,7 +75,9 @@ def generate(
         if reason is not None:
             stopped_by = reason
             break
-        out, state = network(torch.tensor([[best]]), state)
+        # The state that came in is somebody else's; those made on the way are ours to write over.
+        step[0, 0] = best
+        out, own = network(step, state if own is None else own, into=own)
         logits = out[0, -1]
     return Generated(ids=ids, text=text[len(forced) :], stopped_by=stopped_by, log_probability=log_probability)
 

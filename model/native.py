@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from model.blocks import ROWS, padded
 from model.config import Mamba2Config
-from model.packed import ROWS, PackedMatrix, padded
+from model.packed import PackedMatrix
 from model.state import Mamba2State
 
 LIBRARY = Path(__file__).parent / "_native.so"
@@ -147,6 +148,7 @@ class NativeLM:
         self._lib = lib
         self._held: list[object] = []  # what the kernels point at
         self._matrices: list[PackedMatrix] = []
+        self._logits_width = padded(config.vocab_size, ROWS)
         self._model = self._describe(tensors)
         self._engine = lib.csl_create(ctypes.byref(self._model), self.isa.encode(), self.threads)
         if not self._engine:
@@ -177,7 +179,7 @@ class NativeLM:
         conv_in, ssm_in = (None, None) if state is None else (state.conv.contiguous(), lanes(state.ssm))
         conv, ssm = self._storage(batch, into)
         n_logits = 1 if last_only else n_tokens
-        logits = torch.empty(batch, n_logits, padded(self.config.vocab_size, ROWS))
+        logits = torch.empty(batch, n_logits, self._logits_width)
         started = time.perf_counter()
         failed = self._lib.csl_forward(
             self._engine,
@@ -194,7 +196,9 @@ class NativeLM:
         self.last_call_s = time.perf_counter() - started
         if failed:
             raise ValueError(f"token ids up to {int(ids.max())}, expected 0 to {self.config.vocab_size - 1}")
-        return logits[..., : self.config.vocab_size], Mamba2State(conv, ssm.transpose(-1, -2))
+        if self._logits_width != self.config.vocab_size:
+            logits = logits[..., : self.config.vocab_size]
+        return logits, Mamba2State(conv, ssm.transpose(-1, -2))
 
     def profile(self) -> dict[str, float]:
         """Seconds of each phase of the last call, as thread 0 saw them."""
@@ -223,9 +227,7 @@ class NativeLM:
 
     def _describe(self, tensors: Mapping[str, Tensor | PackedMatrix]) -> _Model:
         c = self.config
-        embeddings = tensors["backbone.embeddings.weight"]
-        assert isinstance(embeddings, Tensor)
-        embeddings = embeddings.contiguous()
+        embeddings = plain(tensors, "backbone.embeddings.weight").contiguous()
         layers = (_Layer * c.n_layers)(*(self._layer(tensors, f"backbone.layers.{i}.") for i in range(c.n_layers)))
         self._held += [embeddings, layers]
         return _Model(
@@ -242,16 +244,14 @@ class NativeLM:
             dt_max=c.dt_limit[1],
             embedding_kind=EMBEDDINGS[embeddings.dtype],
             embeddings=embeddings.data_ptr(),
-            norm_f=self._floats(tensors["backbone.norm_f.weight"]),
+            norm_f=self._floats(plain(tensors, "backbone.norm_f.weight")),
             head=self._matrix(tensors["lm_head.weight"]),
             layers=layers,
         )
 
     def _layer(self, tensors: Mapping[str, Tensor | PackedMatrix], prefix: str) -> _Layer:
         def tensor(name: str) -> Tensor:
-            found = tensors[prefix + name]
-            assert isinstance(found, Tensor)
-            return found.float()
+            return plain(tensors, prefix + name).float()
 
         return _Layer(
             in_proj=self._matrix(tensors[f"{prefix}mixer.in_proj.weight"]),
@@ -271,13 +271,18 @@ class NativeLM:
         scales = None if matrix.scales is None else matrix.scales.data_ptr()
         return _Matrix(KINDS[matrix.kind], matrix.rows, matrix.cols, 0, matrix.data.data_ptr(), scales)
 
-    def _floats(self, tensor: Tensor | PackedMatrix) -> int:
+    def _floats(self, tensor: Tensor) -> int:
         """The address of a flat fp32 copy with room for whole vectors behind it."""
-        assert isinstance(tensor, Tensor)
         flat = torch.zeros(padded(tensor.numel(), ROWS))
         flat[: tensor.numel()] = tensor.float().reshape(-1)
         self._held.append(flat)
         return flat.data_ptr()
+
+
+def plain(tensors: Mapping[str, Tensor | PackedMatrix], name: str) -> Tensor:
+    tensor = tensors[name]
+    assert isinstance(tensor, Tensor), name
+    return tensor
 
 
 def lanes(ssm: Tensor) -> Tensor:

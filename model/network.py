@@ -4,6 +4,8 @@ Parameter names are those of Hugging Face's `Mamba2ForCausalLM`, so a state dict
 a single step are the same mathematics. Knows: torch. Does not know: text, files, caches.
 """
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 
@@ -12,26 +14,76 @@ from model.config import Mamba2Config
 from model.state import Mamba2State, zero_state
 
 
+class Network(Protocol):
+    """What runs a Mamba2: this file's torch, or the native kernels (model/native.py)."""
+
+    config: Mamba2Config
+
+    @property
+    def numerics(self) -> str:
+        """Whatever may change a bit of a result, the weights apart: the backend, the precision, the instruction set."""
+        ...
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of weights that one decoding step reads."""
+        ...
+
+    def __call__(
+        self,
+        ids: Tensor,
+        state: Mamba2State | None = None,
+        *,
+        last_only: bool = False,
+        into: Mamba2State | None = None,
+    ) -> tuple[Tensor, Mamba2State]:
+        """ids (B, T), T >= 1 -> logits (B, T, vocab), or (B, 1, vocab) with `last_only`, in fp32, and the next state.
+
+        `into` is storage that the next state may be written to: of the same shape, and `state` itself where the caller gives that up.
+        """
+        ...
+
+
 class Mamba2LM(nn.Module):
     """Token ids (B, T) and a state to logits and the state after the last token."""
 
     def __init__(self, config: Mamba2Config) -> None:
         super().__init__()
         self.config = config
+        self.precision: str | None = None  # set where the projections are packed (model/packed_linear.py)
         self.backbone = Backbone(config)
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         if config.tie_embeddings:
             self.lm_head.weight = self.backbone.embeddings.weight
 
+    @property
+    def numerics(self) -> str:
+        """torch's kernels, and so bits, depend on its version and on the number of threads."""
+        weight = self.lm_head.weight
+        precision = self.precision or str(weight.dtype)
+        where = f"threads {torch.get_num_threads()}" if weight.device.type == "cpu" else weight.device.type
+        return f"torch {torch.__version__} {precision} ftz {where} block {self.config.scan_chunk}"
+
+    @property
+    def weight_bytes(self) -> int:
+        """All but the embedding table, of which a step reads one row."""
+        table = 0 if self.config.tie_embeddings else self.backbone.embeddings.weight.nbytes
+        return sum(tensor.nbytes for tensors in (self.parameters(), self.buffers()) for tensor in tensors) - table
+
     def forward(
-        self, ids: Tensor, state: Mamba2State | None = None, *, last_only: bool = False
+        self,
+        ids: Tensor,
+        state: Mamba2State | None = None,
+        *,
+        last_only: bool = False,
+        into: Mamba2State | None = None,
     ) -> tuple[Tensor, Mamba2State]:
-        """ids (B, T), T >= 1 -> logits (B, T, vocab), or (B, 1, vocab) with `last_only`, in fp32, and the next state."""
+        """See Network; `into` is left alone, torch makes a new state."""
         before = state if state is not None else zero_state(self.config, batch=ids.shape[0], device=ids.device)
         hidden, after = self.backbone(ids, before)
         if last_only:
             hidden = hidden[:, -1:]
-        return self.lm_head(hidden).float(), after
+        return self.lm_head(hidden.to(self.lm_head.weight.dtype)).float(), after
 
 
 class Backbone(nn.Module):
@@ -49,8 +101,7 @@ class Backbone(nn.Module):
             residual, conv, ssm = layer(residual, conv, ssm)
             convs.append(conv)
             ssms.append(ssm)
-        dtype = self.embeddings.weight.dtype
-        hidden = ssd.rms_norm(residual, self.norm_f.weight, self.eps).to(dtype)
+        hidden = ssd.rms_norm(residual, self.norm_f.weight, self.eps)
         return hidden, Mamba2State(torch.stack(convs), torch.stack(ssms))
 
 

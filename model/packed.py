@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-GROUP = 64  # inputs that share one scale; of activations too
-ROWS = 16  # output rows of one block
+from model.blocks import GROUP, ROWS, padded
+
 PIECE = 1 << 18  # weights quantised at once: they and their temporaries stay in the second-level cache
 INT4_SHRINKS = (1.0, 0.94, 0.88, 0.82)  # of the largest weight: what the scale is fitted to, the best of them is kept
 
@@ -28,10 +28,6 @@ class PackedMatrix(NamedTuple):
     @property
     def nbytes(self) -> int:
         return self.data.nbytes + (0 if self.scales is None else self.scales.nbytes)
-
-
-def padded(n: int, unit: int) -> int:
-    return -(-n // unit) * unit
 
 
 def pack(weight: Tensor, kind: str) -> PackedMatrix:
@@ -58,7 +54,7 @@ def pack(weight: Tensor, kind: str) -> PackedMatrix:
 def unpack(matrix: PackedMatrix) -> Tensor:
     """The weight that the packed one stands for, (rows, cols) in fp32, or bf16 where that is its kind."""
     height = padded(matrix.rows, ROWS)
-    rows = matrix.data.view(torch.int32).view(height // ROWS, -1, ROWS).transpose(1, 2).reshape(height, -1)
+    rows = matrix.data.view(torch.int32).view(height // ROWS, -1, ROWS).transpose(1, 2).contiguous().view(height, -1)
     if matrix.scales is None:
         values = rows.view(torch.float32 if matrix.kind == "fp32" else torch.bfloat16)
         return values[: matrix.rows, : matrix.cols]

@@ -33,16 +33,19 @@ static CSL_INLINE int padded(int n, int unit) { return (n + unit - 1) / unit * u
 // The left side of a matrix product: rows of `cols` values as the weights' kind wants them.
 struct Activations {
   int cols = 0, groups = 0;     // padded
-  Buffer<float> fp32;           // (rows, cols)
-  Buffer<uint16_t> bf16;        // (rows, cols)
-  Buffer<int8_t> int8;          // (rows, cols)
+  int stride = 0;               // values from row to row
+  Buffer<float> fp32;           // (rows, stride)
+  Buffer<uint16_t> bf16;        // (rows, stride)
+  Buffer<int8_t> int8;          // (rows, stride)
   Buffer<float> scale;          // (rows, groups)
   Buffer<int32_t> correction;   // (rows, groups): minus the weights' zero point times the sum of the group
 
   void resize(int kind, int rows, int unpadded_cols) {
     cols = padded(unpadded_cols, CSL_GROUP);
     groups = cols / CSL_GROUP;
-    size_t n = (size_t)rows * cols;
+    // Widths are powers of two: without a cache line between them, a dozen rows would fight for the eight places of one set of the first-level cache.
+    stride = cols + 64 / (kind == CSL_FP32 ? 4 : kind == CSL_BF16 ? 2 : 1);
+    size_t n = (size_t)rows * stride;
     if (kind == CSL_FP32) fp32.resize(n);
     else if (kind == CSL_BF16) bf16.resize(n);
     else {

@@ -7,7 +7,7 @@
 namespace csl {
 namespace CSL_NS {
 
-constexpr int AHEAD = 4096;        // bytes that weights are prefetched ahead
+constexpr int AHEAD = 4096;  // bytes that weights are prefetched ahead
 constexpr int ROW_BLOCK = 96;      // rows of x in one task: they stay in the second-level cache
 
 static inline void quantise_group(const float* x, int8_t* q, float* scale, int32_t* correction, int zero_point) {
@@ -27,7 +27,7 @@ static inline void quantise_group(const float* x, int8_t* q, float* scale, int32
 // Row `row` of the activations from x (cols), as a weight of this kind wants it. cols is a multiple of 16; the padding is made zero.
 static void put_row(int kind, const float* x, int cols, Activations& a, int row) {
   alignas(64) float tail[CSL_GROUP];
-  const size_t at = (size_t)row * a.cols;
+  const size_t at = (size_t)row * a.stride;
   for (int c = 0; c < a.cols; c += CSL_GROUP) {
     const float* from = x + c;
     if (c + CSL_GROUP > cols) {
@@ -54,7 +54,7 @@ constexpr size_t block_bytes(int cols) {
 template <int KIND, int R, int T>
 static void integer_tile(const csl_matrix& m, int block, const Activations& x, int row, float* const* y, bool accumulate) {
   constexpr int LINES = KIND == CSL_INT4 ? CSL_GROUP / 8 : CSL_GROUP / 4;
-  const int cols = x.cols, groups = x.groups;
+  const int cols = x.cols, groups = x.groups, stride = x.stride;
   const uint8_t* w[R];
   const uint16_t* s[R];
   F sums[R][T];
@@ -63,7 +63,7 @@ static void integer_tile(const csl_matrix& m, int block, const Activations& x, i
     s[r] = m.scales + (size_t)CSL_ROWS * groups * (block + r);
     for (int t = 0; t < T; t++) sums[r][t] = zero();
   }
-  const int8_t* q = x.int8 + (size_t)row * cols;
+  const int8_t* q = x.int8 + (size_t)row * stride;
   const float* scale = x.scale + (size_t)row * groups;
   const int32_t* correction = x.correction + (size_t)row * groups;
   for (int g = 0; g < groups; g++, q += CSL_GROUP) {
@@ -77,11 +77,11 @@ static void integer_tile(const csl_matrix& m, int block, const Activations& x, i
         W packed = load_weights(w[r]);
         if constexpr (KIND == CSL_INT4) {
           W low = low_nibbles(packed), high = high_nibbles(packed);
-          for (int t = 0; t < T; t++) acc[r][t] = dot4(acc[r][t], low, q + (size_t)t * cols + 8 * line);
-          for (int t = 0; t < T; t++) acc[r][t] = dot4(acc[r][t], high, q + (size_t)t * cols + 8 * line + 4);
+          for (int t = 0; t < T; t++) acc[r][t] = dot4(acc[r][t], low, q + (size_t)t * stride + 8 * line);
+          for (int t = 0; t < T; t++) acc[r][t] = dot4(acc[r][t], high, q + (size_t)t * stride + 8 * line + 4);
         } else {
           W8 weights = prepare8(packed);
-          for (int t = 0; t < T; t++) acc[r][t] = dot8(acc[r][t], weights, q + (size_t)t * cols + 4 * line);
+          for (int t = 0; t < T; t++) acc[r][t] = dot8(acc[r][t], weights, q + (size_t)t * stride + 4 * line);
         }
       }
     for (int r = 0; r < R; r++) {
@@ -99,25 +99,25 @@ static void integer_tile(const csl_matrix& m, int block, const Activations& x, i
 
 template <int KIND, int R, int T>
 static void float_tile(const csl_matrix& m, int block, const Activations& x, int row, float* const* y, bool accumulate) {
-  const int cols = x.cols;
+  const int cols = x.cols, stride = x.stride;
   const uint8_t* w[R];
   F sums[R][T];
   for (int r = 0; r < R; r++) {
     w[r] = m.data + block_bytes<KIND>(cols) * (block + r);
     for (int t = 0; t < T; t++) sums[r][t] = zero();
   }
-  const float* x32 = x.fp32 + (size_t)row * cols;
-  const uint16_t* x16 = x.bf16 + (size_t)row * cols;
+  const float* x32 = x.fp32 + (size_t)row * stride;
+  const uint16_t* x16 = x.bf16 + (size_t)row * stride;
   constexpr int STEP = KIND == CSL_BF16 ? 2 : 1;
   for (int c = 0; c < cols; c += STEP)
     for (int r = 0; r < R; r++, w[r - 1] += 64) {
       prefetch(w[r] + AHEAD);
       if constexpr (KIND == CSL_BF16) {
         W weights = load_weights(w[r]);
-        for (int t = 0; t < T; t++) sums[r][t] = dot_bf16(sums[r][t], weights, x16 + (size_t)t * cols + c);
+        for (int t = 0; t < T; t++) sums[r][t] = dot_bf16(sums[r][t], weights, x16 + (size_t)t * stride + c);
       } else {
         F weights = load((const float*)w[r]);
-        for (int t = 0; t < T; t++) sums[r][t] = fma(set1(x32[(size_t)t * cols + c]), weights, sums[r][t]);
+        for (int t = 0; t < T; t++) sums[r][t] = fma(set1(x32[(size_t)t * stride + c]), weights, sums[r][t]);
       }
     }
   for (int r = 0; r < R; r++)

@@ -10,7 +10,7 @@ namespace CSL_NS {
 
 constexpr int CONV_CHANNELS = 512;  // of one task: their weights stay in the first-level cache
 constexpr int CONV_TOKENS = 64;
-constexpr int STATE_TILE = 8;  // rows of N that a tile of the state holds, 16 or 32 lanes of P wide
+constexpr int STATE_VECTORS = 16;  // of a tile of the state, in registers over all tokens of the block
 
 struct Shape {
   int d_inner, conv_dim, window, bc_width, per_group;
@@ -99,7 +99,8 @@ static void next_window(const Job& job, const Shape& s, const float* before, flo
   }
 }
 
-// V vectors of P, from `lane` on, of one head: S = decay S + (dt x) B, y = S C + D x.
+// V vectors of P, from `lane` on, of one head: S = decay S + (dt x) B, y = S C + D x. Whole rows of the state where they are 64 wide: memory
+// is then read and written in one stream.
 template <int V>
 static void scan_lanes(const Job& job, const csl_layer& layer, const float* before, float* after, int sequence, int head, int lane) {
   const csl_model& m = *job.model;
@@ -108,10 +109,11 @@ static void scan_lanes(const Job& job, const csl_layer& layer, const float* befo
   const size_t h = (size_t)sequence * m.n_heads + head;
   const size_t group = (size_t)sequence * m.n_groups + head / (m.n_heads / m.n_groups);
   const float *dt = w.dt + h * T, *decay = w.decay + h * T;
+  constexpr int TILE = V == 1 ? 8 : STATE_VECTORS / V;  // rows of N
   const F skip = set1(layer.D[head]);
-  for (int n = 0; n < N; n += STATE_TILE) {
-    F state[STATE_TILE][V];
-    for (int i = 0; i < STATE_TILE; i++)
+  for (int n = 0; n < N; n += TILE) {
+    F state[TILE][V];
+    for (int i = 0; i < TILE; i++)
       for (int v = 0; v < V; v++) state[i][v] = before ? load(before + (size_t)(n + i) * P + lane + 16 * v) : zero();
     const float *x = w.x + h * T * P + lane, *B = w.B + group * T * N + n, *C = w.C + group * T * N + n;
     float* y = w.y + h * T * P + lane;
@@ -122,7 +124,7 @@ static void scan_lanes(const Job& job, const csl_layer& layer, const float* befo
         input[v] = mul(value, size);
         output[v] = n == 0 ? mul(value, skip) : load(y + 16 * v);
       }
-      for (int i = 0; i < STATE_TILE; i++) {
+      for (int i = 0; i < TILE; i++) {
         F b = set1(B[i]), c = set1(C[i]);
         for (int v = 0; v < V; v++) {
           state[i][v] = fma(b, input[v], mul(state[i][v], kept));
@@ -131,7 +133,7 @@ static void scan_lanes(const Job& job, const csl_layer& layer, const float* befo
       }
       for (int v = 0; v < V; v++) store(y + 16 * v, output[v]);
     }
-    for (int i = 0; i < STATE_TILE; i++)
+    for (int i = 0; i < TILE; i++)
       for (int v = 0; v < V; v++) store(after + (size_t)(n + i) * P + lane + 16 * v, state[i][v]);
   }
 }
@@ -139,7 +141,8 @@ static void scan_lanes(const Job& job, const csl_layer& layer, const float* befo
 static void scan(Job& job, const Shape& s, const csl_layer& layer, int number, Team& team) {
   const csl_model& m = *job.model;
   const size_t conv_size = (size_t)s.conv_dim * s.window, state_size = (size_t)m.d_state * m.head_dim;
-  const int lanes = (m.head_dim + 31) / 32, tasks = m.n_heads * lanes, per_sequence = tasks + 1;
+  const int width = m.head_dim % 64 == 0 ? 64 : 32;  // lanes of one task
+  const int parts = (m.head_dim + width - 1) / width, tasks = m.n_heads * parts, per_sequence = tasks + 1;
   for (int task; (task = team.take()) < per_sequence * job.batch;) {
     const int sequence = task / per_sequence, part = task % per_sequence;
     const size_t place = (size_t)number * job.batch + sequence;
@@ -147,10 +150,11 @@ static void scan(Job& job, const Shape& s, const csl_layer& layer, int number, T
       next_window(job, s, job.conv_in ? job.conv_in + place * conv_size : nullptr, job.conv_out + place * conv_size, sequence);
       continue;
     }
-    const int head = part / lanes, lane = part % lanes * 32;
+    const int head = part / parts, lane = part % parts * width;
     const size_t at = (place * m.n_heads + head) * state_size;
     const float* before = job.ssm_in ? job.ssm_in + at : nullptr;
-    if (lane + 32 <= m.head_dim) scan_lanes<2>(job, layer, before, job.ssm_out + at, sequence, head, lane);
+    if (width == 64) scan_lanes<4>(job, layer, before, job.ssm_out + at, sequence, head, lane);
+    else if (lane + 32 <= m.head_dim) scan_lanes<2>(job, layer, before, job.ssm_out + at, sequence, head, lane);
     else scan_lanes<1>(job, layer, before, job.ssm_out + at, sequence, head, lane);
   }
 }

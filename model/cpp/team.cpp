@@ -37,7 +37,9 @@ class FlushDenormals {
 #endif
 };
 
-static constexpr int SPINS = 4000;  // some 40 microseconds: shorter than waking a thread
+// Some milliseconds. Beside a busy process, giving the core away at once costs a time slice at each of a hundred barriers of a token: 110 ms
+// instead of 8 (docs/log.md). Not for ever, in case whoever is waited for needs this very core.
+static constexpr int SPINS = 200000;
 static constexpr auto AWAKE = std::chrono::microseconds(300);  // a decoding loop's next step comes sooner than that
 
 template <class Condition>

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from cache.lookup import NOTHING, Continuations
-from model.checkpoint import BUNDLED
 from model.config import Mamba2Config
 from model.generate import Chooser, Generated, generate
 from model.mixture import FEATURES, SOURCES, Gate
 from model.network import Mamba2LM
+from model.source import BUNDLED
 from model.state import Mamba2State
-from model.tokenizer import Tokenizer
+from model.tokenizer_files import read_tokenizer
 
-TOKENIZER = Tokenizer(BUNDLED / "tokenizer.model")
+TOKENIZER = read_tokenizer(BUNDLED / "tokenizer.model")
 CONFIG = Mamba2Config(d_model=16, n_layers=2, vocab_size=TOKENIZER.vocab_size, d_state=8, head_dim=4, n_heads=8)
 PROMPT = [TOKENIZER.control.bos, *TOKENIZER.encode("def f(x):\n    return ")]
 TRUST = Gate({s: {name: [30.0 if name == "length" else 0.0] * size for name, size in FEATURES} for s in SOURCES})
