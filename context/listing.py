@@ -76,6 +76,15 @@ def is_git_top(folder: Path) -> bool:
     return os.path.isfile(mark) or os.path.lexists(os.path.join(mark, "HEAD"))
 
 
+def tracked_files(root: Path) -> frozenset[str] | None:
+    """Paths below `root` that git tracks, relative to it; None where git gives no list. Those inside submodules are not among them."""
+    try:
+        output = _git(root, "ls-files", "-z", "--cached")
+    except _GitRefused:
+        return None
+    return frozenset(os.fsdecode(name) for name in output.split(b"\0") if name)
+
+
 class _GitRefused(Exception):
     """One line that says why git gave no list."""
 

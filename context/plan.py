@@ -88,6 +88,11 @@ def plan_base(files: Sequence[SourceFile], *, budget_tokens: int, bytes_per_toke
     )
 
 
+def is_code(path: str) -> bool:
+    """Whether the name is that of a program or a test, rather than of data or documentation."""
+    return _kind(path) in (_Kind.TEST, _Kind.SOURCE)
+
+
 def estimate_tokens(file: SourceFile, *, bytes_per_token: float) -> int:
     """From the sizes in bytes of the text and of the line with its path."""
     n_bytes = len(file.text.encode()) + len(file.path.encode()) + _HEADER_BYTES

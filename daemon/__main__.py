@@ -23,9 +23,12 @@ import uvicorn
 
 from daemon.api import Service, application
 from daemon.completion import Engine
+from daemon.profile import read_profile
 from daemon.protocol import SocketError, socket_path
 from model.checkpoint import load_model
+from model.precision import PRECISIONS
 
+AUTO = "auto"
 DEFAULT_STORE_BYTES = 1 << 30
 MAX_CONTEXT_TOKENS = 262_144
 SOCKET_POLL_S = 2.0
@@ -38,7 +41,7 @@ def main() -> None:
     logging.basicConfig(level=args.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        path = args.socket or socket_path(args.model)
+        path = args.socket or socket_path(args.model, args.precision)
         lock = acquire(path.with_suffix(".lock"))
         if lock is None:
             print(f"{path}: another daemon is serving", file=sys.stderr)
@@ -66,7 +69,15 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m daemon", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="bundled", help="'bundled' or the path of a folder")
+    parser.add_argument(
+        "--model", default="bundled", help="'bundled', a pulled ORG/NAME, or the path of a folder or .gguf file"
+    )
+    parser.add_argument(
+        "--precision",
+        default=AUTO,
+        choices=[AUTO, *PRECISIONS],
+        help="of the weights; auto is by this machine's memory",
+    )
     parser.add_argument("--socket", type=Path, default=None)
     parser.add_argument("--idle-minutes", type=float, default=30.0)
     parser.add_argument("--store-bytes", type=int, default=DEFAULT_STORE_BYTES, help="memory for kept states")
@@ -93,7 +104,7 @@ async def serve(args: argparse.Namespace, listener: socket.socket, path: Path, i
         server.should_exit = True
 
     service = Service(
-        lambda: Engine(load_model(args.model), store_budget_bytes=args.store_bytes),
+        lambda: load_engine(args),
         max_context_tokens=MAX_CONTEXT_TOKENS,
         idle_timeout_s=60 * args.idle_minutes,
         failure_grace_s=0.0 if args.foreground else FAILURE_GRACE_S,
@@ -110,6 +121,12 @@ async def serve(args: argparse.Namespace, listener: socket.socket, path: Path, i
         service.worker.stop()
         await asyncio.to_thread(service.worker.join, 5)
     return service.error
+
+
+def load_engine(args: argparse.Namespace) -> Engine:
+    """The model, asked in the way that `calibrate` found best for it, if it has run."""
+    model = load_model(args.model, precision=None if args.precision == AUTO else args.precision)
+    return Engine(model, store_budget_bytes=args.store_bytes, profile=read_profile(model.digest))
 
 
 def acquire(path: Path) -> TextIO | None:

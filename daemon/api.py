@@ -105,10 +105,14 @@ class Service:
     def card(self) -> ModelCard | None:
         if self.worker is None:
             return None
+        engine = self.worker.engine
         return ModelCard(
-            id=self.worker.engine.model.name,
+            id=engine.model.name,
             bytes_per_token=BYTES_PER_TOKEN,
             max_context_tokens=self.max_context_tokens,
+            precision=engine.model.precision,
+            strategy=engine.layout.strategy,
+            window=engine.profile.window if engine.profile is not None else None,
         )
 
     def health(self) -> Health:

@@ -15,11 +15,13 @@ from cache.chain import SLICE_TOKENS, Chain, Tokens
 from cache.lookup import NOTHING, Continuations, DocumentIndex, buffer_continuations
 from cache.resume import Feeding, resume
 from cache.store import StateStore
+from daemon.profile import Profile, strategy_of
 from daemon.prompt import LINE_GRID, Context, Prompt, Prompter
 from daemon.protocol import CompletionRequest, Report, Timings
-from daemon.trim import line_stop, trimmed
+from daemon.rank import Fork, rank, what_follows
+from daemon.trim import Trim
 from model.checkpoint import LoadedModel
-from model.fim import LAYOUT_VERSION
+from model.fim import layout_of
 from model.generate import Generated, generate
 from model.state import Mamba2State
 
@@ -60,17 +62,25 @@ class Completion:
 class Engine:
     """The model, its store of states and what both cost. Used by one thread only."""
 
-    def __init__(self, model: LoadedModel, *, store_budget_bytes: int) -> None:
+    def __init__(
+        self,
+        model: LoadedModel,
+        *,
+        store_budget_bytes: int,
+        strategy: str | None = None,
+        profile: Profile | None = None,
+    ) -> None:
+        """`strategy` None: the profile's, else the model's default. Raises StrategyError for one that the model has no control tokens for."""
         self.model = model
+        self.profile = profile
+        self.layout = layout_of(model.tokenizer, strategy or strategy_of(model, profile))
         self.store = StateStore(store_budget_bytes)
-        # Kernels, and so bits, depend on torch and on the number of threads.
-        numerics = (
-            f"torch {torch.__version__} cpu fp32 ftz threads {torch.get_num_threads()} block {model.config.scan_chunk}"
-        )
-        root = Chain.start(FORMAT_VERSION, model.digest, numerics.encode(), model.tokenizer.digest, LAYOUT_VERSION)
-        self.prompter = Prompter(model.tokenizer, root)
+        numerics = model.network.numerics.encode()
+        root = Chain.start(FORMAT_VERSION, model.digest, numerics, model.tokenizer.digest, self.layout.version)
+        self.prompter = Prompter(model.tokenizer, root, self.layout)
         self.tokens_fed = 0  # since the start
-        self.tokens_per_s = 2000.0  # fed; corrected by every slice long enough to tell
+        # Fed; corrected by every slice long enough to tell.
+        self.tokens_per_s = profile.feed_tokens_per_s if profile is not None and profile.is_of(model) else 2000.0
 
     @torch.no_grad()
     def feed(self, tokens: Tokens, value: Value | None) -> Value:
@@ -103,8 +113,10 @@ class Engine:
         self.store.touch(base.chain.tip)  # the state of the repository must not age while completions build on it
         decode_at = time.monotonic()
         generated = Generated([], b"", "cancelled", 0.0)
+        trim = Trim(request, open_ended=not self.layout.knows_its_end, fenced=self.layout.is_fenced)
         if feeding.ready:
-            generated = self.decode(request, base, prompt, feeding.value, cancelled=cancelled, started=started)
+            value = feeding.value
+            generated = self.decode(request, base, prompt, value, trim=trim, cancelled=cancelled, started=started)
         done = time.monotonic()
         ms = Timings(
             context=1000 * (fed_at - started),
@@ -121,7 +133,7 @@ class Engine:
             stopped_by=generated.stopped_by,
             ms=ms,
         )
-        text = "" if generated.stopped_by == "cancelled" else trimmed(generated.text, request)
+        text = "" if generated.stopped_by == "cancelled" else trim.shown(generated.text)
         return Completion(text, generated, prompt.chain.n_tokens, report, has_head)
 
     def plan(
@@ -149,23 +161,43 @@ class Engine:
         prompt: Prompt,
         value: Value,
         *,
+        trim: Trim,
         cancelled: Callable[[], bool],
         started: float,
     ) -> Generated:
         deadline = None if request.budget_ms is None else started + request.budget_ms / 1000
-        return generate(
+        decode_at = time.monotonic()
+        matches_of = Matcher(prompt.buffer, base.index, request.path)
+        generated = generate(
             self.model.network,
             self.model.tokenizer,
             value.state,
             value.logits,
-            stop=line_stop(request),
+            stop=trim.stop,
             cancelled=cancelled,
             max_tokens=request.max_tokens,
             deadline=deadline,
             forced=prompt.forced,
             gate=self.model.gate,
-            matches_of=Matcher(prompt.buffer, base.index, request.path),
+            matches_of=matches_of,
         )
+        if self.layout.knows_its_end:
+            return generated
+        fork = Fork(
+            network=self.model.network,
+            tokenizer=self.model.tokenizer,
+            gate=self.model.gate,
+            state=value.state,
+            logits=value.logits,
+            forced=prompt.forced,
+            matches_of=matches_of,
+            trim=trim,
+            following=what_follows(request),
+            cancelled=cancelled,
+            max_tokens=request.max_tokens,
+            deadline=deadline,
+        )
+        return rank(fork, generated, took_s=time.monotonic() - decode_at).best
 
 
 class Matcher:

@@ -12,7 +12,7 @@ import numpy as np
 from cache.chain import Chain, Tokens, as_tokens, cut_at_lines, cut_grid
 from cache.lookup import DocumentIndex
 from daemon.protocol import CompletionRequest, Document
-from model.fim import document_ids, header_ids, heal
+from model.fim import Layout, document_ids, header_ids, heal, layout_of
 from model.tokenizer import Tokenizer
 
 BASE_CHECKPOINTS = 16  # states kept inside BASE, at file boundaries
@@ -26,7 +26,7 @@ MAX_LINE_TOKENS = 1024  # of the cursor's line that are fed; of a longer one (mi
 class Context:
     """A repository as the model reads it. `id` is the key of its last state."""
 
-    chain: Chain  # <s> and BASE
+    chain: Chain  # the root, such as <s>, and BASE
     index: DocumentIndex
     n_documents: int
     left_out: tuple[str, ...]
@@ -50,11 +50,13 @@ class Prompt:
 
 
 class Prompter:
-    """Builds chains for one tokenizer; remembers the tokens of texts it has seen, so that only what changed is tokenised again."""
+    """Builds chains for one tokenizer and one layout; remembers the tokens of texts it has seen, so that only what changed is tokenised again."""
 
-    def __init__(self, tokenizer: Tokenizer, root: Chain) -> None:
+    def __init__(self, tokenizer: Tokenizer, root: Chain, layout: Layout | None = None) -> None:
+        """`root` is an empty chain whose key names the layout's version. The layout is `spm` unless another is given."""
         self.tokenizer = tokenizer
-        self.root = root.extend("root", [(as_tokens([tokenizer.control.bos]), False)])
+        self.layout = layout if layout is not None else layout_of(tokenizer, "spm")
+        self.root = root.extend("root", [(as_tokens(self.layout.root), False)])
         self._document = functools.lru_cache(maxsize=16_384)(self._encode_document)
         self._text = functools.lru_cache(maxsize=256)(self._encode)
 
@@ -84,18 +86,24 @@ class Prompter:
         if request.path is not None:
             chain = chain.extend("head", cut_grid(self._text_of_header(request.path)))
         chain = chain.extend("head", cut_at_lines(head, self.tokenizer.newline))
-        control = self.tokenizer.control
-        suffix = np.concatenate([[control.suffix], self._text(request.suffix)])
-        chain = chain.extend("suffix", cut_grid(as_tokens(suffix)))
-        window = np.concatenate([[control.prefix], self._text(above)])
-        chain = chain.extend("prefix", cut_at_lines(as_tokens(window), self.tokenizer.newline, size=WINDOW_GRID))
+        if self.layout.shows_suffix:
+            chain = chain.extend("suffix", cut_grid(self._suffix(request.suffix)))
+        window = self._text(above)
+        prefix = as_tokens([*self.layout.before_prefix, *window])
+        chain = chain.extend("prefix", cut_at_lines(prefix, self.tokenizer.newline, size=WINDOW_GRID))
         ids = self.tokenizer.encode(line)
         # The start of a long line moves in jumps: if it slid, every key would feed the whole line again.
         jumps = -(-max(0, len(ids) - MAX_LINE_TOKENS) // LINE_JUMP_TOKENS)
         healed = heal(self.tokenizer, ids[jumps * LINE_JUMP_TOKENS :])
         chain = chain.extend("line", cut_grid(as_tokens(healed.ids), size=LINE_GRID, keep=True))
-        buffer = np.concatenate([self._text(request.head), window[1:], healed.ids]).astype(np.int32)
+        buffer = np.concatenate([self._text(request.head), window, healed.ids]).astype(np.int32)
         return Prompt(chain, healed.forced, buffer)
+
+    def _suffix(self, below: str) -> Tokens:
+        """The lines below the cursor between what the layout puts around them."""
+        if self.layout.whole_lines and below and not below.endswith("\n"):
+            below += "\n"
+        return as_tokens([*self.layout.before_suffix, *self._text(below), *self.layout.after_suffix])
 
     def _text_of_header(self, path: str) -> Tokens:
         return as_tokens(header_ids(self.tokenizer, path))

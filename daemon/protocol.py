@@ -18,6 +18,7 @@ import os
 import stat
 import tempfile
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -106,7 +107,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     tokens_reused: int
     segment: str  # where the state was resumed: "root" | "base" | "head" | "suffix" | "prefix" | "line"
     context_ready: bool  # False: the answer came from what had been read by then
-    stopped_by: str  # "line" | "eos" | "stop" | "repetition" | "max_tokens" | "time" | "cancelled" | "nothing"
+    stopped_by: str  # "line" | "eos" | "stop" | "repetition" | "max_tokens" | "time" | "cancelled" | "nothing", or a word of daemon.trim.Overrun
     ms: Timings
 
 
@@ -120,10 +121,22 @@ class CompletionResponse(msgspec.Struct, frozen=True, kw_only=True):
     object: str = "chat.completion"
 
 
+class WindowSizes(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of a document a completion request holds, in characters, as context.window.WindowSize has it."""
+
+    step: Annotated[
+        int, msgspec.Meta(ge=1, le=100_000)
+    ]  # above the cursor's line at least so much, at most about twice that
+    suffix_chars: Annotated[int, msgspec.Meta(ge=1, le=100_000)]  # below it
+
+
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     bytes_per_token: float  # of source code, for planning
     max_context_tokens: int
+    precision: str | None = None  # of the weights, as asked for or chosen
+    strategy: str | None = None  # how the model is asked: "spm" | "instruct" | "plain"
+    window: WindowSizes | None = None  # the best found by calibration; None: the client's own
     object: str = "model"
 
 
@@ -143,6 +156,66 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     idle_timeout_s: float = 0.0
 
 
+class CalibrationStart(msgspec.Struct, frozen=True, kw_only=True):
+    """The first line that `python -m daemon.calibrate` reads. `windows`: the default first; `documents`: files without a hole, in reading order."""
+
+    windows: list[WindowSizes]
+    documents: list[Document]
+
+
+class CalibrationHole(msgspec.Struct, frozen=True, kw_only=True):
+    """Each further line: the rest of a line that was cut out, and what is asked for it, one request for each of the windows."""
+
+    truth: str
+    where: str  # "start" of the line's text | "token" start | "inside" a name
+    requests: list[CompletionRequest]
+
+
+class CalibrationProgress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
+    what: str
+    done: int
+    total: int
+
+
+class CalibrationRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What one way of asking has given. Each `_error` is a standard error; `gain` is the similarity above the default's on the same holes."""
+
+    strategy: str
+    window: WindowSizes
+    n_holes: int
+    exact: float  # share of holes filled exactly
+    exact_error: float
+    similarity: float  # mean of 1 - edit distance / longer length
+    similarity_error: float | None  # None: one hole has none
+    gain: float
+    gain_error: float | None
+    log_probability: float | None  # mean nats of a token of the true line
+    tokens_per_move: float  # fed when the cursor is somewhere new; means
+    ms_per_move: float  # medians
+    tokens_per_key: float  # fed for one more typed character
+    ms_per_key: float
+
+
+class CalibrationResult(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
+    model: str
+    precision: str
+    rows: list[CalibrationRow]
+    strategy: str  # what is kept
+    window: WindowSizes
+    default_strategy: str
+    default_window: WindowSizes
+    notes: list[str]  # why nothing else was tried or chosen, one line each
+    feed_tokens_per_s: float
+    decode_tokens_per_s: float
+    context_tokens: int
+    n_holes: int
+    profile: str  # its path
+
+
+class CalibrationFailure(msgspec.Struct, frozen=True, kw_only=True, tag="failure"):
+    message: str  # one line
+
+
 class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     type: str
@@ -156,10 +229,11 @@ class SocketError(Exception):
     """The folder or socket of the daemon cannot be used. One line, for people."""
 
 
-def socket_path(model: str) -> Path:
+def socket_path(model: str, precision: str = "auto") -> Path:
     """Where the daemon of this user and this model listens; makes the folder (0700) and refuses one that others own.
 
-    `model` is a name such as "bundled" or an absolute path. Raises SocketError.
+    `model` is a name such as "bundled" or ORG/NAME, or an absolute path. A precision that was asked for is a daemon of its own.
+    Raises SocketError.
     """
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     folder = (
@@ -174,5 +248,8 @@ def socket_path(model: str) -> Path:
         ) from None
     if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o077:
         raise SocketError(f"{folder}: expected a folder that only you can open (mode 0700)")
-    digest = hashlib.blake2b(model.encode(), digest_size=4).hexdigest()
-    return folder / f"{Path(model).name[:24]}-{digest}.sock"
+    wanted = model if precision == "auto" else f"{model}\0{precision}"
+    digest = hashlib.blake2b(wanted.encode(errors="surrogatepass"), digest_size=4).hexdigest()
+    # A socket's path has at most 107 bytes, and letters of other scripts take more than one.
+    name = Path(model).name.encode(errors="replace")[:24].decode(errors="ignore")
+    return folder / f"{name}-{digest}.sock"

@@ -1,17 +1,73 @@
 """Where a completion ends, and what of it is worth showing.
 
+A model that was trained to fill in says itself where the gap ends. Of one that was not, the text is also cut where it leaves the gap: where it begins to
+repeat the lines below, closes a bracket that is not the gap's to close, falls below the indentation of the cursor's line, or begins another file.
 Knows: text before and after the cursor, text generated. Does not know: tokens, models.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from daemon.protocol import CompletionRequest
 
 HEADER = "\n+++++ "  # the model begins another file
 CLOSERS = re.compile(r"[\s)\]}>\"'`,;:]*")
 REST_CHARS = 8  # of the text right of the cursor that a suggestion has to reach
+# Brackets, and strings, so that those inside are not seen. In text that is still being written a string may not be closed yet; elsewhere a lone quote
+# is an apostrophe, or a lifetime in Rust.
+BRACKETS = re.compile(r'"(?:\\.|[^"\\\n])*"|' + r"'(?:\\.|[^'\\\n])*'|[()\[\]{}]")
+BRACKETS_SO_FAR = re.compile(r'"(?:\\.|[^"\\\n])*"?|' + r"'(?:\\.|[^'\\\n])*'?|[()\[\]{}]")
+OPENER = {")": "(", "]": "[", "}": "{"}
+# What may stand below the indentation of the line before and still belong to it.
+FOLLOW_ON = (
+    "else",
+    "elif",
+    "elsif",
+    "except",
+    "finally",
+    "case",
+    "default",
+    "catch",
+    "then",
+    "rescue",
+    "ensure",
+    "end",
+)
+FOLLOWS_ON = re.compile(rf"[)\]}}]|(?:{'|'.join(FOLLOW_ON)})\b")
+FENCE = "```"
+REPEATED_CHARS = 20  # of the first line below that, when they come again, tell that all of it would
+REPEATED_SHARE = 0.75
 THRICE = re.compile(r"(.{4,80}?)\1\1$", re.DOTALL)
+
+
+class Trim:
+    """One request's rules. `open_ended`: the model does not know where the gap ends; `fenced`: its answer stands in a block of code."""
+
+    def __init__(self, request: CompletionRequest, *, open_ended: bool = False, fenced: bool = False) -> None:
+        self._request = request
+        self._line_stop = line_stop(request)
+        self._overrun = overrun_of(request, fenced=fenced) if open_ended else None
+        rest = request.rest_of_line.strip()[:REST_CHARS]
+        self._rest = rest if len(rest) > 2 and not CLOSERS.fullmatch(rest) else None
+
+    def stop(self, text: bytes) -> str | None:
+        """Why decoding ends after `text`, or None."""
+        if self._overrun is not None:
+            whole = text.decode("utf-8", "ignore")
+            if (over := self._overrun(whole)) is not None:
+                return over.reason
+            if self._rest is not None and self._rest in whole:
+                return "suffix"
+        return self._line_stop(text)
+
+    def shown(self, text: bytes) -> str:
+        """The text to insert; "" when nothing is worth it."""
+        if self._overrun is not None:
+            whole = text.decode("utf-8", "ignore")
+            over = self._overrun(whole)
+            text = whole[: over.at if over is not None else None].encode()
+        return trimmed(text, self._request)
 
 
 def line_stop(request: CompletionRequest) -> Callable[[bytes], str | None]:
@@ -82,7 +138,138 @@ def without_overlap(out: str, rest: str) -> str:
 
 def repeats_next_line(out: str, request: CompletionRequest) -> bool:
     """Whether the completed line is the one that stands below already."""
-    following = next((line.strip() for line in request.suffix.split("\n") if line.strip()), "")
+    following = first_line(request.suffix).strip()
     typed = request.prompt[request.prompt.rfind("\n") + 1 :]
     completed = (typed + out).strip() if "\n" not in out else out.strip()
     return len(completed) > 2 and completed == following
+
+
+class Overrun(NamedTuple):
+    """Where a text leaves the gap: the first character that is no part of it."""
+
+    at: int
+    reason: str  # "suffix" | "brackets" | "dedent" | "fence" | "file"
+
+
+def overrun_of(request: CompletionRequest, *, fenced: bool = False) -> Callable[[str], Overrun | None]:
+    """A function that says where a text put at the cursor leaves the gap; what depends on the request alone is looked at once."""
+    above = request.head + request.prompt
+    typed = above[above.rfind("\n") + 1 :]
+    below = first_line(request.suffix).strip()
+    closable = closable_brackets(above, request.rest_of_line + "\n" + request.suffix)
+    # In a file that has such blocks itself, as Markdown, an open one may be closed.
+    ends_at_fence = fenced and sum(line.startswith(FENCE) for line in above.split("\n")) % 2 == 0
+
+    def look(text: str) -> Overrun | None:
+        found = [*left_lines(text, typed, below, ends_at_fence=ends_at_fence), *foreign_closer(text, typed, closable)]
+        return min(found, default=None)
+
+    return look
+
+
+def left_lines(text: str, typed: str, below: str, *, ends_at_fence: bool) -> Iterator[Overrun]:
+    """The first line of `text` that belongs to what follows the gap. The first one is the cursor's, behind `typed`."""
+    first, *others = text.split("\n")
+    if len(below) > 2 and others and (typed + first).strip() == below:
+        yield Overrun(0, "suffix")
+    if ends_at_fence and (typed + first).startswith(FENCE):
+        yield Overrun(0, "fence")
+    if (typed + first).startswith(HEADER[1:]):
+        yield Overrun(0, "file")
+    at = len(first)
+    for number, line in enumerate(others, start=1):
+        body = line.strip()
+        is_whole = number < len(others)
+        if body:
+            if ends_at_fence and line.startswith(FENCE):
+                yield Overrun(at, "fence")
+            elif line.startswith(HEADER[1:]):
+                yield Overrun(at, "file")
+            elif repeats(body, below, is_whole=is_whole):
+                yield Overrun(at, "suffix")
+            elif indentation(line) < indentation(typed) and is_left(body, is_whole=is_whole):
+                yield Overrun(at, "dedent")
+        at += 1 + len(line)
+
+
+def repeats(body: str, below: str, *, is_whole: bool) -> bool:
+    """Whether a line is the one below the gap; of one that is still being written, whether it will be."""
+    if is_whole:
+        return len(below) > 2 and body == below
+    return len(body) >= max(REPEATED_CHARS, REPEATED_SHARE * len(below)) and below.startswith(body)
+
+
+def is_left(body: str, *, is_whole: bool) -> bool:
+    """Whether a line that is indented less ends the block. A line with `else` does not, and neither does one that may still become that."""
+    if not is_whole and any(word.startswith(body) for word in FOLLOW_ON):
+        return False
+    return FOLLOWS_ON.match(body) is None
+
+
+def foreign_closer(text: str, typed: str, closable: str) -> Iterator[Overrun]:
+    """The first bracket that closes one that is not the gap's to close. `closable`: those that are, the innermost last."""
+    open_here, left = "", closable
+    for match in BRACKETS_SO_FAR.finditer(typed + text):
+        at, bracket = match.start() - len(typed), match[0]
+        if at < 0 or len(bracket) > 1 or bracket in "\"'":
+            continue
+        if bracket not in OPENER:
+            open_here += bracket
+        elif open_here:
+            open_here = open_here[:-1]
+        elif left.endswith(OPENER[bracket]):
+            left = left[:-1]
+        else:
+            yield Overrun(at, "brackets")
+            return
+
+
+def closable_brackets(above: str, below: str) -> str:
+    """The brackets, open before the cursor, that the gap may close: as many as leave the others to what follows the cursor.
+
+    Where text above and below do not agree, as when a bracket stands in a comment, all of them.
+    """
+    is_open, closers = open_brackets(above), unopened_brackets(below)
+    for n_left in range(len(is_open), -1, -1):
+        left = is_open[: len(is_open) - n_left]  # the gap closes `n_left`, what follows closes these
+        if all(OPENER[closer] == bracket for closer, bracket in zip(closers, reversed(left), strict=False)) and len(
+            closers
+        ) <= len(left):
+            return is_open[len(left) :]
+    return is_open
+
+
+def open_brackets(text: str) -> str:
+    """Those that nothing closes, the innermost last. A closer closes the nearest bracket of its kind, or nothing."""
+    stack: list[str] = []
+    for match in BRACKETS.finditer(text):
+        bracket = match[0]
+        if bracket in OPENER.values():
+            stack.append(bracket)
+        elif bracket in OPENER and OPENER[bracket] in stack:
+            while stack.pop() != OPENER[bracket]:
+                continue
+    return "".join(stack)
+
+
+def unopened_brackets(text: str) -> list[str]:
+    """The closers that nothing in `text` opens, in their order."""
+    depth, closers = 0, []
+    for match in BRACKETS.finditer(text):
+        if match[0] in OPENER.values():
+            depth += 1
+        elif match[0] in OPENER:
+            if depth == 0:
+                closers.append(match[0])
+            depth = max(0, depth - 1)
+    return closers
+
+
+def indentation(line: str) -> int:
+    expanded = line.expandtabs(4)
+    return len(expanded) - len(expanded.lstrip())
+
+
+def first_line(text: str) -> str:
+    """The first line with something in it."""
+    return next((line for line in text.split("\n") if line.strip()), "")

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -57,8 +58,13 @@ def _show_version(context: click.Context, _: click.Parameter, is_wanted: bool) -
 
 _model = click.option(
     "--model",
-    metavar="NAME|FOLDER",
-    help="The model: bundled (the default), or the folder of a model.",
+    metavar="NAME|PATH",
+    help="The model: bundled (the default), a pulled ORG/NAME, a folder or a .gguf file.",
+)
+_precision = click.option(
+    "--precision",
+    type=click.Choice(("auto", "fp32", "bf16", "int8", "int4")),
+    help="Of the model's weights; auto (the default) is by this machine's memory.",
 )
 _idle_minutes = click.option(
     "--idle-minutes",
@@ -94,20 +100,22 @@ def program(context: click.Context, stdio: bool) -> None:
 
 @program.command()
 @_model
+@_precision
 @_idle_minutes
-def serve(model: str | None, idle_minutes: float | None) -> None:
+def serve(model: str | None, precision: str | None, idle_minutes: float | None) -> None:
     """Run the daemon in the foreground. Editors and `complete` find it."""
     from lsp import commands
 
-    commands.serve(commands.settings_of(model, idle_minutes))
+    commands.serve(commands.settings_of(model, precision, idle_minutes=idle_minutes))
 
 
 @program.command()
 @click.argument("place", metavar="PATH:LINE:COLUMN")
 @_json
 @_model
+@_precision
 @_idle_minutes
-def complete(place: str, as_json: bool, model: str | None, idle_minutes: float | None) -> None:
+def complete(place: str, as_json: bool, model: str | None, precision: str | None, idle_minutes: float | None) -> None:
     """Complete the code before LINE:COLUMN of a file, with its repository as context.
 
     Lines and columns count from 1, columns in characters, as compilers print them; one past a line's last character is
@@ -116,26 +124,75 @@ def complete(place: str, as_json: bool, model: str | None, idle_minutes: float |
     from lsp import commands
 
     where = commands.parse_place(place)
-    commands.complete(where, commands.settings_of(model, idle_minutes), as_json=as_json)
+    settings = commands.settings_of(model, precision, idle_minutes=idle_minutes)
+    commands.complete(where, settings, as_json=as_json)
 
 
 @program.command()
 @_json
 @_model
-def status(as_json: bool, model: str | None) -> None:
+@_precision
+def status(as_json: bool, model: str | None, precision: str | None) -> None:
     """Say whether a daemon runs and what it holds."""
     from lsp import commands
 
-    commands.status(commands.settings_of(model), as_json=as_json)
+    commands.status(commands.settings_of(model, precision), as_json=as_json)
 
 
 @program.command()
 @_model
-def stop(model: str | None) -> None:
+@_precision
+def stop(model: str | None, precision: str | None) -> None:
     """End the daemon and wait until it is gone."""
     from lsp import commands
 
-    commands.stop(commands.settings_of(model))
+    commands.stop(commands.settings_of(model, precision))
+
+
+@program.command()
+@click.argument("path", default=".", type=click.Path(path_type=Path))
+@_model
+@_precision
+@click.option("--holes", type=click.IntRange(1, 1000), default=40, show_default=True, help="To cut and fill.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Which holes: the same seed cuts the same ones.")
+@_json
+def calibrate(path: Path, model: str | None, precision: str | None, holes: int, seed: int, as_json: bool) -> None:
+    """Find the best way of asking the model, on your own repository, and keep it.
+
+    Cuts holes in tracked files of the git repository around PATH, fills them in every way the model can be asked, measures
+    this machine's speed, and keeps the best as the model's profile, which the daemon reads when it starts.
+    """
+    from lsp.calibrate import calibrate as run_calibration
+    from lsp.commands import settings_of
+
+    run_calibration(path, settings_of(model, precision), n_holes=holes, seed=seed, as_json=as_json)
+
+
+class _ModelCommand(click.Command):
+    """A command about models themselves, in a process that may import them: this one becomes `python -m model`.
+
+    All arguments are handed on as they are, --help too; exit codes and Ctrl-C are then that process's own.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.args = list(args)
+        return []
+
+    def invoke(self, ctx: click.Context) -> NoReturn:
+        os.execv(sys.executable, [sys.executable, "-I", "-m", "model", str(self.name), *ctx.args])
+
+
+# One line for each in this program's own help. model/__main__.py has the rest, and a test sees that both say the same.
+MODEL_COMMANDS = {
+    "pull": "Download a model from the hub, or go on where a download stopped.",
+    "models": "List the models that are here, their sizes, and what fits this machine.",
+    "quantize": "Make the copy in int8 or int4 that is kept of a large model now, instead of when it is first loaded.",
+    "export": "Write a model as a GGUF file, for llama.cpp and its like.",
+    "score": "Say how likely a text is to a model, token by token.",
+    "bench": "Measure how fast this machine feeds and decodes, and how near that is to what it can do at all.",
+}
+for _name, _help in MODEL_COMMANDS.items():
+    program.add_command(_ModelCommand(_name, help=_help))
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ from lsp.client import DaemonError
 from lsp.completion import relative_path, request_at
 from lsp.launch import Daemon, LaunchError, connect, daemon_command, find
 from lsp.launch import stop as stop_daemon
-from lsp.session import plan_documents
-from lsp.settings import BUNDLED, Settings, WrongValue, parse_model, read_settings
+from lsp.session import plan_documents, window_size
+from lsp.settings import AUTO, BUNDLED, MODEL_EXPECTED, Settings, WrongValue, is_hub_name, parse_model, read_settings
 
 NEWS_S = 2.0  # how long one question after the context's status may wait; the progress line moves that often
 
@@ -68,8 +68,8 @@ def parse_place(text: str) -> Place:
     return Place(Path(found["path"]), line, column)
 
 
-def settings_of(model: str | None, idle_minutes: float | None = None) -> Settings:
-    """The environment's settings and, before them, the options'. A folder may be relative to the current one.
+def settings_of(model: str | None, precision: str | None, *, idle_minutes: float | None = None) -> Settings:
+    """The environment's settings and, before them, the options'. A path may be relative to the current folder.
 
     Raises UsageError.
     """
@@ -78,19 +78,37 @@ def settings_of(model: str | None, idle_minutes: float | None = None) -> Setting
         click.echo(problem, err=True)
     if idle_minutes is not None:
         settings = replace(settings, idle_minutes=idle_minutes)
+    if precision is not None:
+        settings = replace(settings, precision=precision)
     if model is None:
         return settings
     try:
-        is_folder = model not in ("", BUNDLED)
-        return replace(settings, model=parse_model(os.path.abspath(os.path.expanduser(model)) if is_folder else model))
+        is_path = model not in ("", BUNDLED) and not _means_hub(model)
+        return replace(settings, model=parse_model(os.path.abspath(os.path.expanduser(model)) if is_path else model))
     except (WrongValue, ValueError):
-        raise UsageError(f'--model: expected "{BUNDLED}" or a folder, found {model!r}') from None
+        raise UsageError(f"--model: expected {MODEL_EXPECTED}, found {model!r}") from None
+
+
+def _means_hub(model: str) -> bool:
+    """Whether an argument names a model of the hub: a folder here of such a name is meant only where none was pulled.
+
+    Otherwise a workspace could put its own weights in the place of those asked for.
+    """
+    if not is_hub_name(model):
+        return False
+    if not os.path.exists(model):
+        return True
+    from huggingface_hub import constants  # 20 ms, for this rare case only
+
+    folder = f"models--{model.partition('@')[0].replace('/', '--')}"
+    return os.path.isdir(os.path.join(constants.HF_HUB_CACHE, folder))
 
 
 def serve(settings: Settings) -> None:
     """Becomes the daemon: the same process, so that signals and the exit code are its own."""
-    path = _answer(lambda: socket_path(settings.model))
-    command = [*daemon_command(settings.model, path, idle_minutes=settings.idle_minutes), "--foreground"]
+    path = _answer(lambda: socket_path(settings.model, settings.precision))
+    options = daemon_command(settings.model, path, precision=settings.precision, idle_minutes=settings.idle_minutes)
+    command = [*options, "--foreground"]
     try:
         os.execvp(command[0], command)
     except OSError as error:
@@ -116,17 +134,23 @@ def complete(place: Place, settings: Settings, *, as_json: bool) -> None:
 
 
 def status(settings: Settings, *, as_json: bool) -> None:
-    health = _run(find(settings.model))
+    health = _run(find(settings.model, settings.precision))
     if as_json:
         _print_json({"running": health is not None, **({} if health is None else msgspec.to_builtins(health))})
     elif health is None:
-        click.echo(f"no daemon runs for model {settings.model}")
+        click.echo(_none_runs(settings))
     else:
         click.echo("\n".join(_lines(health)))
 
 
 def stop(settings: Settings) -> None:
-    click.echo("stopped" if _run(stop_daemon(settings.model)) else f"no daemon runs for model {settings.model}")
+    was_there = _run(stop_daemon(settings.model, settings.precision))
+    click.echo("stopped" if was_there else _none_runs(settings))
+
+
+def _none_runs(settings: Settings) -> str:
+    precision = "" if settings.precision == AUTO else f" in {settings.precision}"
+    return f"no daemon runs for model {settings.model}{precision}"
 
 
 def offset_of(text: str, place: Place) -> int:
@@ -155,7 +179,7 @@ def in_place(text: str, offset: int, suggestion: str) -> str:
 
 
 async def _complete(text: str, offset: int, *, path: Path, settings: Settings) -> tuple[CompletionResponse, Reading]:
-    daemon = await connect(settings.model, idle_minutes=settings.idle_minutes, say=_tell)
+    daemon = await connect(settings.model, precision=settings.precision, idle_minutes=settings.idle_minutes, say=_tell)
     try:
         root = find_root(path)
         if is_git_top(root):
@@ -164,7 +188,15 @@ async def _complete(text: str, offset: int, *, path: Path, settings: Settings) -
             reading = Reading()
             click.echo(f"{path}: not in a git repository, so the file itself is all the context", err=True)
         name = relative_path(path, root)
-        request = request_at(text, offset, path=name, document=None, max_tokens=settings.max_tokens, budget_ms=None)
+        request = request_at(
+            text,
+            offset,
+            path=name,
+            document=None,
+            max_tokens=settings.max_tokens,
+            budget_ms=None,
+            size=window_size(daemon.health),
+        )
         return await daemon.client.complete(msgspec.structs.replace(request, context=reading.context)), reading
     finally:
         await daemon.client.close()
@@ -225,7 +257,10 @@ def _as_object(suggestion: str, response: CompletionResponse, reading: Reading) 
 def _lines(health: Health) -> list[str]:
     lines = [f"daemon   pid {health.pid}, version {health.version}, {health.state}, up {_span(health.uptime_s)}"]
     if health.model is not None:
-        lines.append(f"model    {health.model.id}, contexts of up to {health.model.max_context_tokens} tokens")
+        precision = f" in {health.model.precision}" if health.model.precision else ""
+        lines.append(
+            f"model    {health.model.id}{precision}, contexts of up to {health.model.max_context_tokens} tokens"
+        )
     if health.error:
         lines.append(f"error    {health.error}")
     lines.append(f"contexts {health.contexts}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from context.ignore import why_secret
-from context.window import split
+from context.window import DEFAULT, WindowSize, split
 from daemon.protocol import CompletionRequest, Report
 from lsp.documents import Document, Position, encodable
 from lsp.session import Session
@@ -50,6 +50,7 @@ async def suggest(
         document=encodable(f"{_PROCESS}:{document.uri}"),
         max_tokens=settings.max_tokens,
         budget_ms=settings.budget_ms,
+        size=await session.window_size(),
     )
     response = await session.complete(request)
     suggestion = Suggestion(
@@ -66,10 +67,17 @@ def secret_in(path: Path | None, document: Document) -> str | None:
 
 
 def request_at(
-    text: str, offset: int, *, path: str | None, document: str | None, max_tokens: int, budget_ms: int | None
+    text: str,
+    offset: int,
+    *,
+    path: str | None,
+    document: str | None,
+    max_tokens: int,
+    budget_ms: int | None,
+    size: WindowSize = DEFAULT,
 ) -> CompletionRequest:
     """The request for the cursor at `offset` of `text`; the caller adds the context."""
-    window = split(text, offset)
+    window = split(text, offset, size=size)
     return CompletionRequest(
         prompt=window.prefix,
         suffix=window.suffix,

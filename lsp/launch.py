@@ -50,32 +50,35 @@ class Daemon:
     health: Health
 
 
-async def connect(model: str, *, idle_minutes: float, say: Callable[[str], None] = logger.info) -> Daemon:
-    """The ready daemon of `model`, started if need be.
+async def connect(
+    model: str, *, idle_minutes: float, precision: str = "auto", say: Callable[[str], None] = logger.info
+) -> Daemon:
+    """The ready daemon of `model` at `precision`, started if need be.
 
     `say` hears what is waited for. Raises LaunchError or SocketError, each with one line.
     """
-    path = socket_path(model)
+    path = socket_path(model, precision)
     client = Client(path)
+    command = daemon_command(model, path, precision=precision, idle_minutes=idle_minutes)
     try:
-        return Daemon(client, await _Launch(client, model=model, idle_minutes=idle_minutes, say=say).run())
+        return Daemon(client, await _Launch(client, command=command, say=say).run())
     except BaseException:
         await client.close()
         raise
 
 
-async def find(model: str) -> Health | None:
+async def find(model: str, precision: str = "auto") -> Health | None:
     """What the daemon of `model` says of itself; None when none runs. Starts nothing. Raises SocketError."""
-    client = Client(socket_path(model))
+    client = Client(socket_path(model, precision))
     try:
         return await _probe(client)
     finally:
         await client.close()
 
 
-async def stop(model: str) -> bool:
+async def stop(model: str, precision: str = "auto") -> bool:
     """Waits until the daemon's process is gone. False when none ran. Raises SocketError or LaunchError."""
-    client = Client(socket_path(model))
+    client = Client(socket_path(model, precision))
     try:
         health = await _probe(client)
         if health is None:
@@ -86,19 +89,20 @@ async def stop(model: str) -> bool:
         await client.close()
 
 
-def daemon_command(model: str, path: Path, *, idle_minutes: float) -> list[str]:
+def daemon_command(model: str, path: Path, *, idle_minutes: float, precision: str = "auto") -> list[str]:
     """What is run. `-I`: neither the user's environment nor the current folder decides which `daemon` that is."""
     override = os.environ.get(COMMAND_VARIABLE)
     program = shlex.split(override) if override else [sys.executable, "-I", "-m", "daemon"]
-    return [*program, "--model", model, "--socket", str(path), "--idle-minutes", f"{idle_minutes:g}"]
+    options = ["--model", model, "--precision", precision, "--socket", str(path), "--idle-minutes", f"{idle_minutes:g}"]
+    return [*program, *options]
 
 
 class _Launch:
     """One attempt to reach a ready daemon: look, start, look again, until it is ready or there is reason to give up."""
 
-    def __init__(self, client: Client, *, model: str, idle_minutes: float, say: Callable[[str], None]) -> None:
+    def __init__(self, client: Client, *, command: list[str], say: Callable[[str], None]) -> None:
         self._client = client
-        self._command = daemon_command(model, client.socket, idle_minutes=idle_minutes)
+        self._command = command
         self._say = say
         self._child: _Child | None = None
         self._said = ""

@@ -53,7 +53,7 @@ class Server(LanguageServer):
 
     def begin(self, settings: Settings) -> None:
         async def start_or_find() -> Daemon:
-            return await connect(settings.model, idle_minutes=settings.idle_minutes)
+            return await connect(settings.model, precision=settings.precision, idle_minutes=settings.idle_minutes)
 
         self.encoding = wire.ENCODINGS[self.workspace.position_encoding or "utf-16"]
         self.front_end = FrontEnd(settings, link=Link(start_or_find), report=self.bars.show)

@@ -19,6 +19,7 @@ import msgspec
 
 from context.plan import plan_base
 from context.repository import ReadError, Snapshot, read_repository
+from context.window import DEFAULT, WindowSize
 from daemon.protocol import CompletionRequest, CompletionResponse, ContextStatus, Document, Health, SocketError
 from lsp.client import DaemonError
 from lsp.documents import encodable
@@ -78,6 +79,10 @@ class Session:
         if self._rereading is not None:
             self._rereading.cancel()
         self._rereading = asyncio.create_task(self._start_when_quiet())
+
+    async def window_size(self) -> WindowSize:
+        """How much around the cursor the daemon's model shall see. Raises LaunchError or SocketError."""
+        return window_size((await self._link.daemon()).health)
 
     async def complete(self, request: CompletionRequest) -> CompletionResponse:
         """Asks with the context, if there is one.
@@ -186,6 +191,12 @@ def plan_documents(snapshot: Snapshot, health: Health, *, max_tokens: int) -> li
     for path, reason in (*snapshot.left_out, *plan.left_out):
         logger.debug("%s is not read: %s", encodable(path), reason)
     return [Document(path=encodable(file.path), text=file.text) for file in plan.files]
+
+
+def window_size(health: Health) -> WindowSize:
+    """What calibration found best for the daemon's model on this machine, else the default."""
+    window = health.model.window if health.model is not None else None
+    return DEFAULT if window is None else WindowSize(step=window.step, suffix_chars=window.suffix_chars)
 
 
 async def _in_thread(function: Callable[[], _Result]) -> _Result:

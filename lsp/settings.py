@@ -6,18 +6,26 @@ A key that is unknown or has a wrong value is one line in `problems` and the def
 never fatal.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
 BUNDLED = "bundled"
+AUTO = "auto"
+PRECISIONS = (AUTO, "fp32", "bf16", "int8", "int4")
+MODEL_EXPECTED = f'"{BUNDLED}", an absolute path or a name on the hub such as ORG/NAME'
 ENVIRONMENT_PREFIX = "CODESTRAL_LSP_"
+
+_HUB_REPO = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
+_HUB_REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    model: str = BUNDLED  # or an absolute path
+    model: str = BUNDLED  # or an absolute path, or a name on the hub
+    precision: str = AUTO  # of the weights; auto: what this machine's memory allows
     context_max_tokens: int = 262_144  # of the repository; the model's own limit holds as well
     idle_minutes: float = 30.0  # without a request, after which the daemon ends
     max_tokens: int = 64  # of one suggestion
@@ -55,11 +63,14 @@ def read_settings(options: object, environment: Mapping[str, str]) -> tuple[Sett
 
 
 def parse_model(value: object) -> str:
-    """`bundled`, or an absolute path, `~` expanded. Raises WrongValue."""
-    expected = f'"{BUNDLED}" or an absolute path'
+    """`bundled`, a name on the hub, or an absolute path, `~` expanded. Raises WrongValue.
+
+    Whether there is such a model is for the daemon to say.
+    """
+    expected = MODEL_EXPECTED
     if not isinstance(value, str) or not value.strip():
         raise WrongValue(expected)
-    if value == BUNDLED:
+    if value == BUNDLED or is_hub_name(value):
         return value
     try:
         path = Path(value).expanduser()
@@ -68,6 +79,19 @@ def parse_model(value: object) -> str:
     if not path.is_absolute() or "\0" in value:
         raise WrongValue(expected)
     return str(path)
+
+
+def is_hub_name(text: str) -> bool:
+    """ORG/NAME or ORG/NAME@REVISION: the rule of model/hub.py, which this side may not import."""
+    repo, at, revision = text.partition("@")
+    is_repo = _HUB_REPO.fullmatch(repo) and "--" not in repo and not repo.endswith((".gguf", ".git", "-", "."))
+    return bool(is_repo) and ".." not in text and (not at or _HUB_REVISION.fullmatch(revision) is not None)
+
+
+def _precision(value: object) -> str:
+    if value not in PRECISIONS:
+        raise WrongValue(f"{', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}")
+    return str(value)
 
 
 def _whole(least: int, most: int) -> Callable[[object], int]:
@@ -98,6 +122,7 @@ def _flag(value: object) -> bool:
 
 _PARSERS: dict[str, Callable[[object], Any]] = {
     "model": parse_model,
+    "precision": _precision,
     "context_max_tokens": _whole(0, 16_777_216),
     "idle_minutes": _minutes,
     "max_tokens": _whole(1, 1024),

@@ -178,7 +178,7 @@ def test_a_newer_request_for_a_document_ends_the_older(client: httpx.Client, fol
         with httpx.Client(
             transport=httpx.HTTPTransport(uds=str(folder / "d.sock")), base_url="http://daemon", timeout=WAIT_S
         ) as other:
-            answers.append(complete(other, prompt="x = [", head=TEXT * 500, document="same"))
+            answers.append(complete(other, prompt="x = [", head=TEXT * 10_000, document="same"))
 
     thread = threading.Thread(target=slow)
     thread.start()
@@ -270,6 +270,6 @@ def test_a_model_that_cannot_be_loaded_is_said_in_one_line(folder: Path) -> None
     assert health["state"] == "failed"
     assert (
         health["error"]
-        == f"{folder}/nothing: no such folder, expected 'bundled' or a folder with config.json and *.safetensors"
+        == f"{folder}/nothing: no such folder or file, expected 'bundled', a folder with a model (config.json or params.json and *.safetensors), a .gguf file or a name on the hub"
     )
     assert os.path.exists(folder)

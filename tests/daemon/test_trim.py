@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.protocol import CompletionRequest
-from daemon.trim import line_stop, trimmed
+from daemon.trim import Trim, closable_brackets, line_stop, open_brackets, overrun_of, trimmed, unopened_brackets
 
 
 def request(prompt: str = "", rest: str = "", suffix: str = "", stop: tuple[str, ...] = ()) -> CompletionRequest:
@@ -143,3 +143,162 @@ def test_whatever_is_shown(generated: str, rest: str, suffix: str, prompt: str) 
         if line_stop(wanted)(generated[:end].encode()) is not None:
             assert trimmed(generated[:end].encode(), wanted) == shown
             break
+
+
+# Where a text leaves its gap, for models that do not know: at which character and why.
+# text, reason, what of it is left; then prompt, rest of line, suffix
+OVERRUNS = [
+    # Nothing left yet.
+    ("", None, "", "x = ", "", ""),
+    ("f(a)", None, "f(a)", "x = ", "", "y = 1\n"),
+    ("\n    return x", None, "\n    return x", "def f(x):", "", "\n\ndef g():\n"),
+    # It repeats the first line below that has something in it, as soon as that is sure.
+    ("1\n    return result\n", "suffix", "1", "    result = ", "", "    return result\n"),
+    ("1\n\n  return result\n", "suffix", "1\n", "  result = ", "", "\n\n  return result\n"),
+    ("1\n    return result", None, "1\n    return result", "    result = ", "", "    return result\n"),
+    ("1\n    return the_whole_res", "suffix", "1", "    result = ", "", "    return the_whole_result\n"),
+    ("1\n    return the_who", None, "1\n    return the_who", "    result = ", "", "    return the_whole_result\n"),
+    (
+        "1\n    return the_hole_res",
+        None,
+        "1\n    return the_hole_res",
+        "    result = ",
+        "",
+        "    return the_whole_result\n",
+    ),
+    ("urn x\n", "suffix", "", "    ret", "", "    return x\n"),
+    ("urn y\n", None, "urn y\n", "    ret", "", "    return x\n"),
+    ("}\n}\n", "brackets", "", "x", "", "}\n"),
+    # A bracket that is not the gap's to close.
+    ("a)", None, "a)", "f(", "", ""),
+    ("a))", "brackets", "a)", "f(", "", ""),
+    ("a), b)", "brackets", "a", "f(", ")", ""),
+    ("[a], {b: (c)}", None, "[a], {b: (c)}", "f(", ")", ""),
+    ("a]", "brackets", "a", "f(", "", ""),
+    ("a,\n)", "brackets", "a,\n", "f(\n    ", "", ")\n"),
+    ("a\n}", None, "a\n}", "int f() {\n", "", "int g() {\n}\n"),
+    ("a\n}\n}", "brackets", "a\n}\n", "int f() {\n", "", ""),
+    ("a\n}\n}", None, "a\n}\n}", "class A { int f() {\n", "", ""),
+    ("a\n}\n}", "brackets", "a\n}\n", "class A { int f() {\n", "", "}\n"),
+    # Brackets in strings say nothing, closed or still being written, begun before the cursor or after it.
+    ('"a)"', None, '"a)"', "x = ", "", ""),
+    ('"a)', None, '"a)', "x = ", "", ""),
+    ("a :)'", None, "a :)'", "x = 'b", "", ""),
+    ("a)", None, "a)", "x = '(' + f(", "", ""),
+    ("# don't :)", None, "# don't :)", "x  ", "", ""),
+    # A lone quote above hides nothing: an apostrophe, a lifetime.
+    ("\n}", None, "\n}", "impl<'a> Foo {\n    x", "", ""),
+    # A line that is indented less than the cursor's, unless it goes on with the same statement.
+    ("1\nprint(x)", "dedent", "1", "    x = ", "", ""),
+    ("1\n\n\ndef g():", "dedent", "1\n\n", "    x = ", "", ""),
+    ("1\n    print(x)", None, "1\n    print(x)", "    x = ", "", ""),
+    ("1\n    else:", None, "1\n    else:", "        x = ", "", ""),
+    ("1\n    el", None, "1\n    el", "        x = ", "", ""),
+    ("1\n    elephant()", "dedent", "1", "        x = ", "", ""),
+    ("1\n    el\n", "dedent", "1", "        x = ", "", ""),
+    ("1;\n  }", None, "1;\n  }", "  {\n    x = ", "", ""),
+    ("\nx", "dedent", "", "\t", "", ""),
+    ("x\ny", None, "x\ny", "", "", ""),
+    # Another file.
+    ("\n+++++ b.py\n", "file", "", "x = 1", "", ""),
+    ("+++++ b.py", "file", "", "", "", ""),
+    ("+++++ b", None, "+++++ b", "x = 1 ", "", ""),
+]
+
+
+@pytest.mark.parametrize("row", OVERRUNS, ids=[f"{number}-{row[0]!r}" for number, row in enumerate(OVERRUNS)])
+def test_where_a_text_leaves_its_gap(row: tuple) -> None:
+    text, reason, left, prompt, rest, suffix = row
+    over = overrun_of(request(prompt, rest, suffix))(text)
+    assert (over.reason if over else None, text[: over.at] if over else text) == (reason, left)
+
+
+# text, head and prompt -> reason
+FENCES = [
+    ("\n```", "x = 1", "fence"),
+    ("```", "", "fence"),
+    ("\n```\n", "```sh\nls\n```\ntext", "fence"),
+    ("\n```\n", "```sh\nls\ncd", None),
+    ("x ```", "", None),
+]
+
+
+@pytest.mark.parametrize(("text", "above", "reason"), FENCES)
+def test_the_end_of_a_block_ends_the_answer(text: str, above: str, reason: str | None) -> None:
+    """Where the answer stands in a block of code, and only there; and not where the file itself has opened one."""
+    over = overrun_of(request(above), fenced=True)(text)
+    assert (over.reason if over else None) == reason
+    assert overrun_of(request(above))(text) is None
+
+
+# open before the cursor, behind it -> what the gap may close, the innermost last
+CLOSABLE = [
+    ("", "", ""),
+    ("f(", "", "("),
+    ("f(", ")", ""),
+    ("f([", "", "(["),
+    ("f([", ")", "["),
+    ("f([", "])", ""),
+    ("f([", "]", ""),  # the text below ends before the other
+    ("{ { (", "x }", "{("),
+    ("f(", "g()\n", "("),
+    ("f(", "]", "("),  # they do not agree
+    ("f(a)[", "", "["),
+    ("(]", "", "("),
+    ('"(" + (', "", "("),
+]
+
+
+@pytest.mark.parametrize(("above", "below", "closable"), CLOSABLE)
+def test_which_brackets_are_the_gaps(above: str, below: str, closable: str) -> None:
+    assert closable_brackets(above, below) == closable
+
+
+def test_brackets_are_paired() -> None:
+    for text, is_open, closers in [("([)]{", "{", ""), ("((", "((", ""), ("))", "", "))"), ("'(' \"[\" {", "{", "")]:
+        assert (open_brackets(text), "".join(unopened_brackets(text))) == (is_open, closers)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "reason"),
+    [
+        (b"1\nprint(x)\n", "1", "dedent"),
+        (b"\n    return x\n", "\n    return x", "line"),
+        (b"\nprint(x)\n", "", "dedent"),
+        (b"a\n```\n", "a", "fence"),
+        (b"x\n", "x", "line"),
+        (b"x", "x", None),
+    ],
+)
+def test_an_open_ended_text_is_stopped_and_cut(text: bytes, shown: str, reason: str | None) -> None:
+    made = Trim(request("    x = "), open_ended=True, fenced=True)
+    assert made.shown(text) == shown
+    assert made.stop(text) == reason
+
+
+def test_what_stands_to_the_right_stops_the_text() -> None:
+    made = Trim(request("for line in ", "text) if x:"), open_ended=True)
+    assert [made.stop(text) for text in (b"lines(", b"lines(text) ", b"lines(text) if")] == [None, None, "suffix"]
+    assert made.shown(b"lines(text) if x") == "lines("
+    assert Trim(request("f(", ")"), open_ended=True).stop(b"a") is None
+
+
+def test_a_model_that_knows_its_end_is_trimmed_as_ever() -> None:
+    made, wanted = Trim(request("    x = ")), request("    x = ")
+    for row in OVERRUNS:
+        assert made.stop(row[0].encode()) == line_stop(wanted)(row[0].encode())
+        assert made.shown(row[0].encode()) == trimmed(row[0].encode(), wanted)
+
+
+code = st.text("ab()[] \n\t'\"}`+e", max_size=14)
+
+
+@given(code, code.map(lambda text: text.replace("\n", "")), code, code, st.booleans())
+def test_whatever_is_cut(generated: str, rest: str, suffix: str, prompt: str, fenced: bool) -> None:
+    """What is shown is the start of what was generated, wherever it was stopped."""
+    made = Trim(request(prompt, rest, suffix), open_ended=True, fenced=fenced)
+    shown = made.shown(generated.encode())
+    assert generated.startswith(shown)
+    for end in range(len(generated)):
+        if made.stop(generated[:end].encode()) is not None:
+            assert generated.startswith(made.shown(generated[:end].encode()))

@@ -1,6 +1,6 @@
 """A small real daemon without a model, as a process:
 
-`python stub_daemon.py --model NAME --socket PATH --idle-minutes N`. Speaks daemon.protocol.
+`python stub_daemon.py --model NAME --precision P --socket PATH --idle-minutes N`. Speaks daemon.protocol.
 
 It takes a lock as the real one does and writes one JSON line for each thing that happens to the file in STUB_EVENTS.
 The environment tells it how to behave; the text of a completion is `<n>`, the number of the request, unless the
@@ -42,12 +42,19 @@ from daemon.protocol import (
     Report,
     Timings,
     Usage,
+    WindowSizes,
 )
 
 PROTOCOL = int(os.environ.get("STUB_PROTOCOL", PROTOCOL_VERSION))
 LOADING_S = float(os.environ.get("STUB_LOADING_S", "0"))
 FEED_STEPS = int(os.environ.get("STUB_FEED_STEPS", "2"))
-CARD = ModelCard(id="stub", bytes_per_token=3.0, max_context_tokens=100_000)
+WINDOW = os.environ.get("STUB_WINDOW")  # WindowSizes as JSON
+CARD = ModelCard(
+    id="stub",
+    bytes_per_token=3.0,
+    max_context_tokens=100_000,
+    window=msgspec.json.decode(WINDOW, type=WindowSizes) if WINDOW else None,
+)
 
 
 def event(kind: str, **details: Any) -> None:
@@ -188,6 +195,7 @@ async def serve(stub: Stub, listener: socket.socket) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
+    parser.add_argument("--precision", required=True)
     parser.add_argument("--socket", required=True, type=Path)
     parser.add_argument("--idle-minutes", required=True, type=float)
     parser.add_argument("--foreground", action="store_true")
@@ -205,7 +213,13 @@ def main() -> None:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(wanted.socket))
     listener.listen(64)
-    event("serving", model=wanted.model, idle_minutes=wanted.idle_minutes, cwd=os.getcwd())
+    event(
+        "serving",
+        model=wanted.model,
+        precision=wanted.precision,
+        idle_minutes=wanted.idle_minutes,
+        cwd=os.getcwd(),
+    )
     asyncio.run(serve(Stub(wanted.model), listener))
     wanted.socket.unlink(missing_ok=True)
     event("left")

@@ -38,7 +38,7 @@ BAD: list[tuple[list[str], int, str]] = [
     (
         ["complete", "--model", "", "a.py:1:1"],
         2,
-        f"""--model: expected "bundled" or a folder, found '' {COMPLETE_HELP}""",
+        f"""--model: expected "bundled", an absolute path or a name on the hub such as ORG/NAME, found '' {COMPLETE_HELP}""",
     ),
     (
         ["serve", "--idle-minutes", "0"],
@@ -185,6 +185,7 @@ def test_serve_is_the_daemon_itself(place: Place) -> None:
 
 
 def test_a_model_is_a_daemon_of_its_own(place: Place) -> None:
+    (place.repository / "models" / "m").mkdir(parents=True)
     assert place.run("complete", "b.py:2:5", "--model", "models/m").returncode == 0
     assert place.events("serving")[0]["model"] == str(place.repository / "models" / "m")
     assert place.run("status").stdout == "no daemon runs for model bundled\n"

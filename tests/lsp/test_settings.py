@@ -7,9 +7,10 @@ import pytest
 
 from lsp.settings import DEFAULTS, Settings, read_settings
 
-KNOWN = "known are model, context_max_tokens, idle_minutes, max_tokens, budget_ms, enable"
+KNOWN = "known are model, precision, context_max_tokens, idle_minutes, max_tokens, budget_ms, enable"
 WHOLE = "a whole number from 1 to 1024"
-MODEL = '"bundled" or an absolute path'
+MODEL = '"bundled", an absolute path or a name on the hub such as ORG/NAME'
+PRECISION = "auto, fp32, bf16, int8 or int4"
 
 ROWS: list[tuple[Any, dict[str, str], Settings, list[str]]] = [
     (None, {}, DEFAULTS, []),
@@ -18,6 +19,11 @@ ROWS: list[tuple[Any, dict[str, str], Settings, list[str]]] = [
     ({"max_tokens": 12.0}, {}, replace(DEFAULTS, max_tokens=12), []),
     ({"idle_minutes": 0.5}, {}, replace(DEFAULTS, idle_minutes=0.5), []),
     ({"model": "/m/codestral"}, {}, replace(DEFAULTS, model="/m/codestral"), []),
+    ({"model": "some-org/m@v2"}, {}, replace(DEFAULTS, model="some-org/m@v2"), []),
+    ({"precision": "int4"}, {}, replace(DEFAULTS, precision="int4"), []),
+    (None, {"CODESTRAL_LSP_PRECISION": "bf16"}, replace(DEFAULTS, precision="bf16"), []),
+    ({"precision": "int2"}, {}, DEFAULTS, [f"precision: expected {PRECISION}, found 'int2'; auto is used"]),
+    ({"precision": ["int4"]}, {}, DEFAULTS, [f"precision: expected {PRECISION}, found ['int4']; auto is used"]),
     ({"model": "m"}, {}, DEFAULTS, [f"model: expected {MODEL}, found 'm'; bundled is used"]),
     ({"model": 3}, {}, DEFAULTS, [f"model: expected {MODEL}, found 3; bundled is used"]),
     ({"speed": 9}, {}, DEFAULTS, [f"speed: unknown setting; {KNOWN}"]),

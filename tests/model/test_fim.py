@@ -1,20 +1,41 @@
-"""Healing of the cursor's line, against the tokens of the whole line: what is fed and what is forced is always what was typed."""
+"""The layouts of the three strategies, and healing of the cursor's line: what is fed and what is forced is always what was typed."""
 
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 
+import mistral_common
 import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from model.checkpoint import BUNDLED
 from model.config import Mamba2Config
-from model.fim import MAX_HEALED_TOKENS, document_ids, header_ids, heal
+from model.fim import (
+    ANSWER,
+    BREAK,
+    MAX_HEALED_TOKENS,
+    OPENING,
+    QUESTION,
+    Layout,
+    StrategyError,
+    default_strategy,
+    document_ids,
+    header_ids,
+    heal,
+    layout_of,
+    possible_strategies,
+    start_id,
+)
 from model.generate import generate
-from model.tokenizer import Tokenizer
+from model.source import BUNDLED
+from model.tokenizer import ControlIds, Tokenizer
+from model.tokenizer_files import read_tokenizer
 
-TOKENIZER = Tokenizer(BUNDLED / "tokenizer.model")
+TOKENIZER = read_tokenizer(BUNDLED / "tokenizer.model")
+V3 = read_tokenizer(
+    Path(mistral_common.__file__).parent / "data" / "mistral_instruct_tokenizer_240323.model.v3"
+)  # Codestral's
 STANDARD_LIBRARY = Path(sysconfig.get_paths()["stdlib"])
 FILES = (
     "argparse.py",
@@ -143,3 +164,118 @@ def test_a_document_stands_behind_its_header_and_ends_with_a_newline() -> None:
         ids = document_ids(TOKENIZER, "a/b.py", text)
         assert ids[: len(header)] == header
         assert TOKENIZER.decode(ids[len(header) :]) == expected
+
+
+def with_control(tokenizer: Tokenizer, **changes: int | None) -> Tokenizer:
+    """The tokenizer with other control ids; a copy, since one is shared by all tests."""
+    other = object.__new__(type(tokenizer))
+    other.__dict__.update(tokenizer.__dict__)
+    other.control = replace(tokenizer.control, **changes)
+    return other
+
+
+WORDS = {text: tuple(V3.encode(text)) for text in (OPENING, BREAK, QUESTION, ANSWER)}
+
+# strategy -> what Codestral's vocabulary makes of it: root | before the lines below | behind them | before the lines above
+LAYOUTS = {
+    "spm": ((1,), (13,), (), (11,)),
+    "instruct": ((1, 3, *WORDS[OPENING]), WORDS[BREAK], (*WORDS[QUESTION], 4, *WORDS[ANSWER]), ()),
+    "plain": ((1,), (), (), ()),
+}
+
+
+@pytest.mark.parametrize("strategy", LAYOUTS)
+def test_the_ids_of_a_layout(strategy: str) -> None:
+    made = layout_of(V3, strategy)
+    assert (made.root, made.before_suffix, made.after_suffix, made.before_prefix) == LAYOUTS[strategy]
+    assert (made.shows_suffix, made.knows_its_end, made.is_fenced) == (
+        strategy != "plain",
+        strategy == "spm",
+        strategy == "instruct",
+    )
+    words = [V3.pieces[i] for i in (*made.root, *made.before_suffix, *made.after_suffix, *made.before_prefix)]
+    assert [i for i, piece in zip(whole_of(made), words, strict=True) if not piece] == [
+        i for i in (1, 3, 13, 4, 11) if i in whole_of(made)
+    ]
+
+
+def whole_of(layout: Layout) -> list[int]:
+    return [*layout.root, *layout.before_suffix, *layout.after_suffix, *layout.before_prefix]
+
+
+def test_instruct_is_what_the_maker_of_codestral_encodes() -> None:
+    """As a chat whose answer has been begun, token for token, spaces and all."""
+    from mistral_common.protocol.instruct.messages import AssistantMessage, UserMessage
+    from mistral_common.protocol.instruct.request import ChatCompletionRequest
+    from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+
+    files, below, above = "+++++ a.py\nx = 1\n+++++ b.py\n", "    return y\n", "def f():\n    y = 2\n    z ="
+    user, answer = (OPENING + files + BREAK + below + QUESTION).removeprefix(" "), (ANSWER + above).removeprefix(" ")
+    chat = [UserMessage(content=user), AssistantMessage(content=answer, prefix=True)]
+    theirs = MistralTokenizer.v3().encode_chat_completion(ChatCompletionRequest(messages=chat)).tokens
+    made = layout_of(V3, "instruct")
+    ours = [*made.root, *V3.encode(files), *made.before_suffix, *V3.encode(below), *made.after_suffix]
+    assert [*ours, *V3.encode(above)] == theirs
+
+
+def test_only_layouts_that_begin_alike_share_a_version() -> None:
+    made = {strategy: layout_of(V3, strategy) for strategy in LAYOUTS}
+    for one in made.values():
+        for other in made.values():
+            assert (one.version == other.version) == (one.root == other.root)
+
+
+ALL = ControlIds(bos=1, eos=2, inst=3, end_inst=4, prefix=5, middle=6, suffix=7)
+MISTRAL = ControlIds(bos=1, eos=2, inst=3, end_inst=4, prefix=11, middle=12, suffix=13)
+NO_FIM = replace(MISTRAL, prefix=None, middle=None, suffix=None)
+NO_INST = replace(ALL, inst=None, end_inst=None)
+NONE = replace(NO_FIM, inst=None, end_inst=None)
+
+# control ids, name -> possible, default
+DEFAULTS = [
+    (ALL, "bundled", ("spm", "instruct", "plain"), "spm"),
+    (ALL, "one-that-training-made", ("spm", "instruct", "plain"), "spm"),
+    (MISTRAL, "Mamba-Codestral-7B-v0.1", ("spm", "instruct", "plain"), "instruct"),
+    (MISTRAL, "a-folder", ("spm", "instruct", "plain"), "instruct"),
+    (ALL, "mistralai/Mamba-Codestral-7B-v0.1", ("spm", "instruct", "plain"), "instruct"),
+    (NO_INST, "Mamba-Codestral-7B-v0.1", ("spm", "plain"), "plain"),
+    (NO_INST, "x", ("spm", "plain"), "spm"),
+    (NO_FIM, "x", ("instruct", "plain"), "instruct"),
+    (replace(ALL, prefix=None), "x", ("instruct", "plain"), "instruct"),
+    (NONE, "mamba2-130m", ("plain",), "plain"),
+]
+
+
+@pytest.mark.parametrize(("control", "name", "possible", "default"), DEFAULTS)
+def test_what_a_model_can_be_asked(control: ControlIds, name: str, possible: tuple[str, ...], default: str) -> None:
+    assert possible_strategies(control) == possible
+    assert default_strategy(control, name=name) == default
+
+
+# strategy, changed control ids -> the one line
+REFUSED = [
+    ("psm", {}, "strategy is 'psm', expected one of spm, instruct, plain"),
+    (
+        "spm",
+        {"prefix": None, "suffix": None},
+        "strategy spm: the model's tokenizer has no [PREFIX] and no [SUFFIX]; possible here: instruct, plain",
+    ),
+    ("spm", {"suffix": None}, "strategy spm: the model's tokenizer has no [SUFFIX]; possible here: instruct, plain"),
+    (
+        "instruct",
+        {"end_inst": None},
+        "strategy instruct: the model's tokenizer has no [/INST]; possible here: spm, plain",
+    ),
+]
+
+
+@pytest.mark.parametrize(("strategy", "changes", "said"), REFUSED)
+def test_a_strategy_that_a_model_lacks_is_one_line(strategy: str, changes: dict[str, None], said: str) -> None:
+    with pytest.raises(StrategyError) as refusal:
+        layout_of(with_control(TOKENIZER, **changes), strategy)
+    assert str(refusal.value) == said
+
+
+@pytest.mark.parametrize(("bos", "eos", "expected"), [(1, 2, 1), (-1, 2, 2), (None, 2, 2), (-1, -1, TOKENIZER.newline)])
+def test_what_a_prompt_begins_with(bos: int | None, eos: int, expected: int) -> None:
+    assert start_id(with_control(TOKENIZER, bos=bos, eos=eos)) == expected
