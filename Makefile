@@ -24,7 +24,7 @@ else
 TORCH ?= $(PINNED_TORCH)
 endif
 
-.PHONY: help setup test check format demo clean
+.PHONY: help setup test check format demo peers clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -46,6 +46,9 @@ format: .venv/.dev ## format the code and put right what lint can
 
 demo: .venv/.setup ## read this repository and complete a line of it, in a terminal
 	@$(BIN)/python benchmarks/demo.py
+
+peers: | $(BIN)/python ## build llama.cpp, which benchmarks compare with (8 minutes of two cores, 0.4 GB in build/)
+	@PYTHON=$(BIN)/python benchmarks/build_peers.sh
 
 clean: ## remove .venv and caches; build/, where training keeps its work, stays
 	@rm -rf .venv dist codestral_lsp.egg-info .pytest_cache .ruff_cache .hypothesis

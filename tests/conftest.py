@@ -18,6 +18,12 @@ settings.register_profile("codestral-lsp", deadline=None, derandomize=True, data
 settings.load_profile("codestral-lsp")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is derived from weights is kept apart from whatever the user of this machine has; child processes inherit it."""
+    os.environ["CODESTRAL_LSP_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def random_network() -> Callable:
     """A factory: config -> a network with random weights, the same for the same config and seed."""

@@ -55,7 +55,7 @@ def main() -> None:
         parser.error("--card needs --training FILE, the training.json of the weights")
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # as the daemon's thread does
-    model = load_model(str(args.model))
+    model = load_model(str(args.model), precision="fp32")
     engine = Engine(model, store_budget_bytes=1 << 30)
     lookup_gate = read_gate(args.model / "gate.json", key="lookup_tables")
     results, examples, started = {}, [], time.monotonic()

@@ -32,7 +32,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # as the daemon's thread does
-    engine = Engine(load_model(str(args.model)), store_budget_bytes=1 << 30)
+    engine = Engine(load_model(str(args.model), precision="fp32"), store_budget_bytes=1 << 30)
     found: list[Row] = []
     for package in (args.corpus / "fit.jsonl").read_text(encoding="utf-8").splitlines():
         repository = json.loads(package)

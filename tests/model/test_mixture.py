@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.checkpoint import BUNDLED
 from model.mixture import (
     AGREEMENT_EDGES,
     CONFIDENCE_EDGES,
@@ -22,6 +21,7 @@ from model.mixture import (
     mix,
     read_gate,
 )
+from model.source import BUNDLED
 
 VOCAB = 50
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.checkpoint import BUNDLED
 from model.fim import document_ids
-from model.tokenizer import Tokenizer
+from model.source import BUNDLED
+from model.tokenizer_files import read_tokenizer
 from training.packing import Layout, batches, file_pieces, split_lines, stream
 
-TOKENIZER = Tokenizer(BUNDLED / "tokenizer.model")
+TOKENIZER = read_tokenizer(BUNDLED / "tokenizer.model")
 CONTROL = TOKENIZER.control
 LAYOUT = Layout(
     bos=CONTROL.bos, eos=CONTROL.eos, prefix=CONTROL.prefix, suffix=CONTROL.suffix, newline=TOKENIZER.newline

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from model.checkpoint import BUNDLED, load_model
+from model.checkpoint import load_model
+from model.source import BUNDLED
 from training.packing import Layout
 from training.train import row_streams
 
