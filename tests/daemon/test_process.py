@@ -268,8 +268,6 @@ def test_a_model_that_cannot_be_loaded_is_said_in_one_line(folder: Path) -> None
     with daemon(folder, "--model", str(folder / "nothing"), name="bad.sock") as (_, client):
         health = wait_ready(client)
     assert health["state"] == "failed"
-    assert (
-        health["error"]
-        == f"{folder}/nothing: no such folder or file, expected 'bundled', a folder with a model (config.json or params.json and *.safetensors), a .gguf file or a name on the hub"
-    )
+    assert health["error"].startswith(f"{folder}/nothing: no such folder or file, expected 'bundled', a folder ")
+    assert "\n" not in health["error"]
     assert os.path.exists(folder)
