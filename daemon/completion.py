@@ -8,13 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from cache.chain import SLICE_TOKENS, Chain, Tokens
+from cache.chain import SLICE_TOKENS, Chain
 from cache.lookup import NOTHING, Continuations, DocumentIndex, buffer_continuations
 from cache.resume import Feeding, resume
 from cache.store import StateStore
+from daemon.feeder import Feeder, Interrupted, Value
 from daemon.profile import Profile, strategy_of
 from daemon.prompt import LINE_GRID, Context, Prompt, Prompter
 from daemon.protocol import CompletionRequest, Report, Timings
@@ -23,22 +22,10 @@ from daemon.trim import Trim
 from model.checkpoint import LoadedModel
 from model.fim import layout_of
 from model.generate import Generated, generate
-from model.state import Mamba2State
 
 FORMAT_VERSION = b"state-1"
+STARTING_TOKENS_PER_S = 2000.0  # fed, before anything was measured
 FEED_SHARE = 0.5  # of a keystroke's time budget that feeding may take
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Value:
-    """What is kept at the end of a slice: the state and the logits after its last token, both never written to."""
-
-    state: Mamba2State
-    logits: Tensor  # (V,)
-
-    @property
-    def nbytes(self) -> int:
-        return self.state.nbytes + self.logits.nbytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,20 +65,19 @@ class Engine:
         numerics = model.network.numerics.encode()
         root = Chain.start(FORMAT_VERSION, model.digest, numerics, model.tokenizer.digest, self.layout.version)
         self.prompter = Prompter(model.tokenizer, root, self.layout)
-        self.tokens_fed = 0  # since the start
-        # Fed; corrected by every slice long enough to tell.
-        self.tokens_per_s = profile.feed_tokens_per_s if profile is not None and profile.is_of(model) else 2000.0
+        known = profile is not None and profile.is_of(model)
+        speed = profile.feed_tokens_per_s if profile is not None and known else STARTING_TOKENS_PER_S
+        self.feeder = Feeder(model.network, tokens_per_s=speed)
+        self.feed = self.feeder.feed
 
-    @torch.no_grad()
-    def feed(self, tokens: Tokens, value: Value | None) -> Value:
-        started = time.monotonic()
-        ids = torch.from_numpy(tokens.astype(np.int64))[None]
-        logits, state = self.model.network(ids, value.state if value is not None else None, last_only=True)
-        self.tokens_fed += len(tokens)
-        if len(tokens) >= SLICE_TOKENS // 4:
-            speed = len(tokens) / max(1e-6, time.monotonic() - started)
-            self.tokens_per_s += 0.1 * (speed - self.tokens_per_s)
-        return Value(state, logits[0, -1].clone())
+    @property
+    def tokens_fed(self) -> int:
+        """Since the start."""
+        return self.feeder.tokens_fed
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.feeder.tokens_per_s
 
     def complete(
         self,
@@ -108,8 +94,7 @@ class Engine:
         """
         prompt, feeding, has_head = self.plan(request, base, head_pending=head_pending)
         fed_at = time.monotonic()
-        while not feeding.ready and not cancelled():
-            feeding.step()
+        self._feed_rest(feeding, cancelled)
         self.store.touch(base.chain.tip)  # the state of the repository must not age while completions build on it
         decode_at = time.monotonic()
         generated = Generated([], b"", "cancelled", 0.0)
@@ -135,6 +120,17 @@ class Engine:
         )
         text = "" if generated.stopped_by == "cancelled" else trim.shown(generated.text)
         return Completion(text, generated, prompt.chain.n_tokens, report, has_head)
+
+    def _feed_rest(self, feeding: Feeding, cancelled: Callable[[], bool]) -> None:
+        """Until the chain's end, or until nobody waits for it any more."""
+        background, self.feeder.interrupted = self.feeder.interrupted, cancelled
+        try:
+            while not feeding.ready and not cancelled():
+                feeding.step()
+        except Interrupted:
+            return  # `cancelled` said so
+        finally:
+            self.feeder.interrupted = background
 
     def plan(
         self, request: CompletionRequest, base: Base, *, head_pending: bool = False

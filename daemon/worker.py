@@ -15,6 +15,7 @@ import torch
 
 from cache.resume import Feeding, resume
 from daemon.completion import Base, Completion, Engine, base_of
+from daemon.feeder import Interrupted
 from daemon.prompt import Context
 from daemon.protocol import CompletionRequest, ContextStatus, Document
 
@@ -86,6 +87,7 @@ class Worker(threading.Thread):
         self._contexts: OrderedDict[str, ContextJob] = OrderedDict()
         self._head: HeadJob | None = None  # of the newest file whose head was too long to be fed in time
         self._stopping = False
+        engine.feeder.interrupted = lambda: bool(self._jobs or self._stopping)
 
     @property
     def busy(self) -> bool:
@@ -172,6 +174,8 @@ class Worker(threading.Thread):
                     self._read(background)
                 else:
                     self._read_head()
+            except Interrupted:  # a keystroke came; the slice goes on afterwards from where it was left
+                continue
             except Exception:
                 # A request's own failure is in its future; this is a slice of background work, given up so that the daemon lives on.
                 log.exception("background reading failed and was given up")

@@ -77,6 +77,7 @@ class CudaNetwork:
     ) -> None:
         """`batches`: the numbers of sequences that `warm_up` captures graphs for. Raises CheckpointError for a tensor that is missing or has another shape."""
         self.config = config
+        self.any_cut = False  # products of few rows and of many come from different kernels
         self.device = torch.device(device)
         self.dtype = dtype
         self.batches = batches

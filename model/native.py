@@ -141,6 +141,7 @@ class NativeLM:
         lib = library()
         assert lib is not None and why_not(config) is None, why_not(config)
         self.config = config
+        self.any_cut = True
         self.precision = precision
         self.threads = threads or torch.get_num_threads()
         self.isa = isa or lib.csl_best_isa().decode()

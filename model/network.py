@@ -19,6 +19,8 @@ class Network(Protocol):
 
     config: Mamba2Config
 
+    any_cut: bool  # whether a token's bits are the same however tokens are cut into calls
+
     @property
     def numerics(self) -> str:
         """Whatever may change a bit of a result, the weights apart: the backend, the precision, the instruction set."""
@@ -50,6 +52,7 @@ class Mamba2LM(nn.Module):
     def __init__(self, config: Mamba2Config) -> None:
         super().__init__()
         self.config = config
+        self.any_cut = False
         self.precision: str | None = None  # set where the projections are packed (model/packed_linear.py)
         self.backbone = Backbone(config)
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)

@@ -4,7 +4,8 @@ Two threads that wait for each other on a busy machine are slower than one. Chil
 """
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import settings
@@ -16,6 +17,14 @@ for name in [name for name in os.environ if name.startswith("CODESTRAL_LSP_")]:
 # The machine may be busy, so examples have no deadline; the same examples every time, so that a failure can be run again.
 settings.register_profile("codestral-lsp", deadline=None, derandomize=True, database=None)
 settings.load_profile("codestral-lsp")
+
+
+@pytest.fixture(autouse=True)
+def denormals() -> Iterator[None]:
+    """Programs that run in this process flush them to zero for good, which would leave hypothesis without some of its numbers."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,20 +1,11 @@
 """The model commands' own program: what each needs to be asked, and that exported and quantised models are the model."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from model.__main__ import run
-
-
-@pytest.fixture(autouse=True)
-def denormals() -> Iterator[None]:
-    """The program sets them to zero for its process, which here is that of all tests."""
-    yield
-    torch.set_flush_denormal(False)
 
 
 def see(command: str) -> str:
