@@ -72,6 +72,6 @@ $(BIN)/python:
 	@touch $@
 
 .venv/.dev: .venv/.setup
-	@echo 'adding what tests and checks need to .venv (about 0.5 GB)'
+	@echo 'adding what tests and checks need to .venv (about 1.2 GB)'
 	@$(INSTALL) -c .venv/constraints.txt -e '.[dev]'
 	@touch $@

@@ -26,6 +26,7 @@ from model.config import ConfigError, Mamba2Config
 from model.gguf_write import KINDS, export_gguf
 from model.layout import tensor_shapes
 from model.mixture import Gate
+from model.progress import shown_bytes
 from model.source import BUNDLED, Source
 from model.source_folder import own_name
 from model.source_mistral import OWN_NAMES
@@ -161,10 +162,16 @@ def write_safetensors(source: Source, path: Path, *, own_names: dict[str, str]) 
     return path.stat().st_size
 
 
+def size_of(config: Mamba2Config) -> str:
+    n_bytes = RandomSource(config).stored_bytes
+    return f"{n_bytes / 2e6:.0f} M, {shown_bytes(n_bytes)}"
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="a new folder, or with --format gguf a new file")
-    parser.add_argument("--shape", choices=SHAPES, required=True)
+    sizes = "; ".join(f"{name}: {size_of(config)}" for name, config in SHAPES.items())
+    parser.add_argument("--shape", choices=SHAPES, required=True, help=f"parameters, and bytes in bf16: {sizes}")
     parser.add_argument("--format", choices=("mistral", "hf", "gguf"), default="mistral")
     parser.add_argument("--kind", choices=KINDS, default="bf16", help="of the matrices of a GGUF file")
     parser.add_argument("--seed", type=int, default=0)

@@ -109,6 +109,8 @@ async def serve(args: argparse.Namespace, listener: socket.socket, path: Path, i
         idle_timeout_s=60 * args.idle_minutes,
         failure_grace_s=0.0 if args.foreground else FAILURE_GRACE_S,
         stop=stop,
+        asked_model=args.model,
+        asked_precision=args.precision,
     )
     server.config.app = application(service)
     watches = [service.start(), service.watch_idle(), watch_socket(path, identity, stop)]

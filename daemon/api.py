@@ -22,6 +22,7 @@ from starlette.routing import Route
 from daemon.completion import Completion, Engine
 from daemon.protocol import (
     PROTOCOL_VERSION,
+    Calibrated,
     Choice,
     CompletionRequest,
     CompletionResponse,
@@ -59,12 +60,15 @@ class Service:
         idle_timeout_s: float,
         failure_grace_s: float,
         stop: Callable[[], None],
+        asked_model: str = "",
+        asked_precision: str = "",
     ) -> None:
         self._load = load
         self.failure_grace_s = failure_grace_s  # how long a daemon without a model tells why
         self.max_context_tokens = max_context_tokens
         self.idle_timeout_s = idle_timeout_s
         self.stop = stop
+        self.asked_model, self.asked_precision = asked_model, asked_precision
         self.worker: Worker | None = None
         self.error: str | None = None
         self.started = self.last_use = time.monotonic()
@@ -106,13 +110,15 @@ class Service:
         if self.worker is None:
             return None
         engine = self.worker.engine
+        profile = engine.profile
         return ModelCard(
             id=engine.model.name,
             bytes_per_token=BYTES_PER_TOKEN,
             max_context_tokens=self.max_context_tokens,
             precision=engine.model.precision,
             strategy=engine.layout.strategy,
-            window=engine.profile.window if engine.profile is not None else None,
+            window=profile.window if profile is not None else None,
+            calibrated=Calibrated(n_holes=profile.n_holes, date=profile.date.isoformat()) if profile else None,
         )
 
     def health(self) -> Health:
@@ -131,6 +137,9 @@ class Service:
             store_budget_bytes=store.budget_bytes if store is not None else 0,
             uptime_s=time.monotonic() - self.started,
             idle_timeout_s=self.idle_timeout_s,
+            asked_model=self.asked_model,
+            asked_precision=self.asked_precision,
+            reading=self.worker.reading if self.worker is not None else None,
         )
 
 

@@ -2,7 +2,8 @@
 
     python -I -m daemon.calibrate --model bundled  < one CalibrationStart and then CalibrationHoles, as JSON lines
 
-Writes CalibrationProgress lines and at the end one CalibrationResult, or a CalibrationFailure and status 1. The profile is written last, whole or not at all.
+Writes CalibrationProgress lines and at the end one CalibrationResult, or a CalibrationFailure and status 1. The profile is written last, whole or not at all,
+and of fewer than MIN_HOLES holes not at all. With --reset it reads nothing, removes the model's profile and writes one CalibrationReset.
 `lsp/calibrate.py` cuts the holes, starts this and shows what it says. Knows: which ways there are, the rule of choice. Does not know: files of repositories.
 """
 
@@ -23,11 +24,12 @@ import torch
 from daemon.__main__ import default_threads
 from daemon.completion import FEED_SHARE, Engine
 from daemon.measure import Outcome, Reading, decode_speed, feed_speed, measure, read_context
-from daemon.profile import Profile, ProfileError, write_profile
+from daemon.profile import Profile, ProfileError, profile_path, remove_profile, write_profile
 from daemon.protocol import (
     CalibrationFailure,
     CalibrationHole,
     CalibrationProgress,
+    CalibrationReset,
     CalibrationResult,
     CalibrationRow,
     CalibrationStart,
@@ -37,6 +39,7 @@ from daemon.protocol import (
 from model.checkpoint import LoadedModel, load_model
 from model.config import ConfigError
 from model.fim import STRATEGIES, default_strategy, possible_strategies
+from model.source import open_source
 from model.state import zero_state
 
 MIN_HOLES = 20  # fewer choose nothing
@@ -156,7 +159,7 @@ def calibrate(bench: Bench) -> CalibrationResult:
             bench.run(way)
     best = best_of(bench.outcomes, best)
     if len(bench.holes) < MIN_HOLES:
-        notes.append(f"{len(bench.holes)} holes are too few to choose by: fewer than {MIN_HOLES}; the default is kept")
+        notes.append(f"{len(bench.holes)} holes are too few to choose by: fewer than {MIN_HOLES}; nothing was kept")
     elif best == incumbent:
         notes.append(f"nothing beat the default by more than {NOISE:g} standard errors of the difference")
     return CalibrationResult(
@@ -290,9 +293,30 @@ def say(what: str, done: int, total: int) -> None:
     tell(CalibrationProgress(what=what, done=done, total=total))
 
 
-def tell(news: CalibrationProgress | CalibrationResult | CalibrationFailure) -> None:
+def tell(news: CalibrationProgress | CalibrationResult | CalibrationReset | CalibrationFailure) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(news) + b"\n")
     sys.stdout.buffer.flush()
+
+
+def measured(args: argparse.Namespace) -> CalibrationResult:
+    """Does the job on stdin and keeps the profile: not one of too few holes, which would put chance in the place of an earlier, better one."""
+    start, holes = read_job(sys.stdin.buffer.read().splitlines())
+    say("loading the model", 0, 0)
+    precision = None if args.precision == "auto" else args.precision
+    bench = Bench(load_model(args.model, precision=precision), start, holes, say)
+    result = calibrate(bench)
+    if result.n_holes < MIN_HOLES:
+        return result
+    path = write_profile(bench.model.digest, profile_of(bench, result))
+    return msgspec.structs.replace(result, profile=str(path))
+
+
+def reset(name: str) -> CalibrationReset:
+    """Removes the profile of a model; the daemons of the model keep theirs until they end."""
+    source = open_source(name)
+    return CalibrationReset(
+        model=source.name, profile=str(profile_path(source.digest)), was_there=remove_profile(source.digest)
+    )
 
 
 def main() -> None:
@@ -300,17 +324,12 @@ def main() -> None:
     parser.add_argument("--model", default="bundled")
     parser.add_argument("--precision", default="auto", help="auto: by this machine's memory")
     parser.add_argument("--threads", type=int, default=default_threads())
+    parser.add_argument("--reset", action="store_true", help="remove the model's profile and measure nothing")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)  # as the daemon's thread does
     try:
-        start, holes = read_job(sys.stdin.buffer.read().splitlines())
-        say("loading the model", 0, 0)
-        precision = None if args.precision == "auto" else args.precision
-        bench = Bench(load_model(args.model, precision=precision), start, holes, say)
-        result = calibrate(bench)
-        path = write_profile(bench.model.digest, profile_of(bench, result))
-        tell(msgspec.structs.replace(result, profile=str(path)))
+        tell(reset(args.model) if args.reset else measured(args))
     except (ConfigError, ProfileError) as error:
         tell(CalibrationFailure(message=str(error)))
         sys.exit(1)

@@ -18,13 +18,14 @@ from daemon.profile import Profile, strategy_of
 from daemon.prompt import LINE_GRID, Context, Prompt, Prompter
 from daemon.protocol import CompletionRequest, Report, Timings
 from daemon.rank import Fork, rank, what_follows
-from daemon.trim import Trim
+from daemon.trim import Shown, Trim
 from model.checkpoint import LoadedModel
 from model.fim import layout_of
 from model.generate import Generated, generate
 
 FORMAT_VERSION = b"state-1"
 STARTING_TOKENS_PER_S = 2000.0  # fed, before anything was measured
+CUT_OFF = ("cancelled", "time")  # what stopped the model before it had said all
 FEED_SHARE = 0.5  # of a keystroke's time budget that feeding may take
 
 
@@ -109,6 +110,7 @@ class Engine:
             decode=1000 * (done - decode_at),
             total=1000 * (done - started),
         )
+        made = Shown("") if generated.stopped_by == "cancelled" else trim.outcome(generated.text)
         report = Report(
             context_tokens=base_tokens(prompt.chain),
             tokens_fed=feeding.tokens_fed,
@@ -117,9 +119,9 @@ class Engine:
             context_ready=base.ready,
             stopped_by=generated.stopped_by,
             ms=ms,
+            empty_because=None if generated.stopped_by in CUT_OFF else made.empty_because,
         )
-        text = "" if generated.stopped_by == "cancelled" else trim.shown(generated.text)
-        return Completion(text, generated, prompt.chain.n_tokens, report, has_head)
+        return Completion(made.text, generated, prompt.chain.n_tokens, report, has_head)
 
     def _feed_rest(self, feeding: Feeding, cancelled: Callable[[], bool]) -> None:
         """Until the chain's end, or until nobody waits for it any more."""

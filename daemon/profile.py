@@ -87,6 +87,18 @@ def write_profile(digest: bytes, profile: Profile) -> Path:
     return path
 
 
+def remove_profile(digest: bytes) -> bool:
+    """Whether there was one. Raises ProfileError."""
+    path = profile_path(digest)
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise ProfileError(f"{path}: cannot be removed ({error.strerror}), expected a file of your own") from None
+    return True
+
+
 def strategy_of(model: LoadedModel, profile: Profile | None) -> str:
     """The profile's strategy; where there is none, or one that the model has no control tokens for, the model's default."""
     default = default_strategy(model.tokenizer.control, name=model.name)

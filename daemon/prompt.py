@@ -4,6 +4,8 @@ Knows: the protocol's values, the tokenizer's layout, chains. Does not know: sta
 """
 
 import functools
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +21,7 @@ BASE_CHECKPOINTS = 16  # states kept inside BASE, at file boundaries
 WINDOW_GRID = 128  # tokens of a slice of the prefix window: a new line feeds at most so many of it again
 LINE_GRID = 8  # tokens of a slice of the cursor's line: what a typed key feeds at most, but for tokens taken back
 LINE_JUMP_TOKENS = 512
+KEPT_INDEXES = 4  # 4 bytes a token and the tokens themselves: 8 MB for a repository of a million
 MAX_LINE_TOKENS = 1024  # of the cursor's line that are fed; of a longer one (minified code) only its end
 
 
@@ -59,6 +62,9 @@ class Prompter:
         self.root = root.extend("root", [(as_tokens(self.layout.root), False)])
         self._document = functools.lru_cache(maxsize=16_384)(self._encode_document)
         self._text = functools.lru_cache(maxsize=256)(self._encode)
+        self._header = functools.lru_cache(maxsize=16_384)(self._text_of_header)
+        self._indexes: OrderedDict[tuple[bytes, tuple[tuple[str, int], ...]], DocumentIndex] = OrderedDict()
+        self._lock = threading.Lock()  # contexts are built on whatever thread was asked
 
     def context(self, documents: Sequence[Document], *, max_tokens: int) -> Context:
         """Beyond `max_tokens` the first documents are left out: the order is from the least to the most useful."""
@@ -74,9 +80,25 @@ class Prompter:
             boundary = (fed + len(ids)) // step > fed // step or number == len(encoded) - 1
             pieces += cut_grid(ids, keep_last=boundary)
             fed += len(ids)
-        headers = {path: len(self._text_of_header(path)) for path, _ in encoded}
-        index = DocumentIndex([(path, ids[headers[path] :]) for path, ids in encoded])
-        return Context(self.root.extend("base", pieces), index, len(encoded), left_out)
+        chain = self.root.extend("base", pieces)
+        return Context(chain, self._index(chain, encoded), len(encoded), left_out)
+
+    def _index(self, chain: Chain, encoded: Sequence[tuple[str, Tokens]]) -> DocumentIndex:
+        """Sorting a large repository takes longer than all else here, so an index is kept for the next window that asks the same.
+
+        The chain's key says which tokens; the paths and lengths, which a key does not hold, where each document begins.
+        """
+        key = chain.tip, tuple((path, len(ids)) for path, ids in encoded)
+        with self._lock:
+            known = self._indexes.get(key)
+        if known is None:
+            known = DocumentIndex([(path, ids[len(self._header(path)) :]) for path, ids in encoded])
+        with self._lock:
+            self._indexes[key] = known
+            self._indexes.move_to_end(key)
+            while len(self._indexes) > KEPT_INDEXES:
+                self._indexes.popitem(last=False)
+        return known
 
     def completion(self, base: Chain, request: CompletionRequest, *, with_head: bool = True) -> Prompt:
         """The chain of a request on top of `base`; without its head, the windows still stand behind the file's header."""
@@ -84,7 +106,7 @@ class Prompter:
         head = self._text(request.head) if with_head else as_tokens([])
         chain = base
         if request.path is not None:
-            chain = chain.extend("head", cut_grid(self._text_of_header(request.path)))
+            chain = chain.extend("head", cut_grid(self._header(request.path)))
         chain = chain.extend("head", cut_at_lines(head, self.tokenizer.newline))
         if self.layout.shows_suffix:
             chain = chain.extend("suffix", cut_grid(self._suffix(request.suffix)))

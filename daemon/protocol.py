@@ -109,6 +109,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     context_ready: bool  # False: the answer came from what had been read by then
     stopped_by: str  # "line" | "eos" | "stop" | "repetition" | "max_tokens" | "time" | "cancelled" | "nothing", or a word of daemon.trim.Overrun
     ms: Timings
+    # Why nothing is suggested, though the model was asked to the end: "blank": it ends the line here; "rest_of_line": what it says does not lead
+    # up to the text right of the cursor; "present": all that it says stands there already; "next_line": the line below would stand there twice;
+    # "leaves": it goes on with what does not belong to the gap. None: there is a text, or time or a newer request cut it off.
+    empty_because: str | None = None
 
 
 class CompletionResponse(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +134,13 @@ class WindowSizes(msgspec.Struct, frozen=True, kw_only=True):
     suffix_chars: Annotated[int, msgspec.Meta(ge=1, le=100_000)]  # below it
 
 
+class Calibrated(msgspec.Struct, frozen=True, kw_only=True):
+    """That a model is asked as its profile says. The profile is the model's: it holds in every repository."""
+
+    n_holes: int
+    date: str  # YYYY-MM-DD
+
+
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     bytes_per_token: float  # of source code, for planning
@@ -137,7 +148,17 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     precision: str | None = None  # of the weights, as asked for or chosen
     strategy: str | None = None  # how the model is asked: "spm" | "instruct" | "plain"
     window: WindowSizes | None = None  # the best found by calibration; None: the client's own
+    calibrated: Calibrated | None = None  # None: no profile is kept
     object: str = "model"
+
+
+class BackgroundReading(msgspec.Struct, frozen=True, kw_only=True):
+    """The context that is being read, the one asked for last."""
+
+    context: str
+    tokens: int
+    tokens_done: int  # fed or found
+    tokens_per_s: float
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,6 +175,9 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     store_budget_bytes: int = 0
     uptime_s: float = 0.0
     idle_timeout_s: float = 0.0
+    asked_model: str = ""  # as it was named when the daemon was started, also while it loads
+    asked_precision: str = ""
+    reading: BackgroundReading | None = None  # None: nothing is being read
 
 
 class CalibrationStart(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,7 +233,15 @@ class CalibrationResult(msgspec.Struct, frozen=True, kw_only=True, tag="result")
     decode_tokens_per_s: float
     context_tokens: int
     n_holes: int
+    profile: str  # its path; "" where nothing was kept
+
+
+class CalibrationReset(msgspec.Struct, frozen=True, kw_only=True, tag="reset"):
+    """A model's profile was removed, or there was none."""
+
+    model: str
     profile: str  # its path
+    was_there: bool
 
 
 class CalibrationFailure(msgspec.Struct, frozen=True, kw_only=True, tag="failure"):
@@ -229,12 +261,8 @@ class SocketError(Exception):
     """The folder or socket of the daemon cannot be used. One line, for people."""
 
 
-def socket_path(model: str, precision: str = "auto") -> Path:
-    """Where the daemon of this user and this model listens; makes the folder (0700) and refuses one that others own.
-
-    `model` is a name such as "bundled" or ORG/NAME, or an absolute path. A precision that was asked for is a daemon of its own.
-    Raises SocketError.
-    """
+def socket_folder() -> Path:
+    """Where the sockets of this user's daemons are; makes the folder (0700) and refuses one that others own. Raises SocketError."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     folder = (
         Path(runtime) / "codestral-lsp" if runtime else Path(tempfile.gettempdir()) / f"codestral-lsp-{os.getuid()}"
@@ -248,6 +276,16 @@ def socket_path(model: str, precision: str = "auto") -> Path:
         ) from None
     if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o077:
         raise SocketError(f"{folder}: expected a folder that only you can open (mode 0700)")
+    return folder
+
+
+def socket_path(model: str, precision: str = "auto") -> Path:
+    """Where the daemon of this user and this model listens, in `socket_folder`.
+
+    `model` is a name such as "bundled" or ORG/NAME, or an absolute path. A precision that was asked for is a daemon of its own.
+    Raises SocketError.
+    """
+    folder = socket_folder()
     wanted = model if precision == "auto" else f"{model}\0{precision}"
     digest = hashlib.blake2b(wanted.encode(errors="surrogatepass"), digest_size=4).hexdigest()
     # A socket's path has at most 107 bytes, and letters of other scripts take more than one.

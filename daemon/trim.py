@@ -6,6 +6,7 @@ Knows: text before and after the cursor, text generated. Does not know: tokens, 
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -14,6 +15,10 @@ from daemon.protocol import CompletionRequest
 HEADER = "\n+++++ "  # the model begins another file
 CLOSERS = re.compile(r"[\s)\]}>\"'`,;:]*")
 REST_CHARS = 8  # of the text right of the cursor that a suggestion has to reach
+# Pairs of characters that no cut may part. `>>` is not one of them: it closes nested generics, and an editor may have put the second there.
+TWO = "== != <= >= += -= *= /= %= &= |= ^= := ** // << -> => && || ++ -- :: .. ?? ?. <- |> ~= =~ </ /* */"
+OPERATORS = frozenset(TWO.split(" "))
+JOINER = "\u200d"
 # Brackets, and strings, so that those inside are not seen. In text that is still being written a string may not be closed yet; elsewhere a lone quote
 # is an apostrophe, or a lifetime in Rust.
 BRACKETS = re.compile(r'"(?:\\.|[^"\\\n])*"|' + r"'(?:\\.|[^'\\\n])*'|[()\[\]{}]")
@@ -41,6 +46,13 @@ REPEATED_SHARE = 0.75
 THRICE = re.compile(r"(.{4,80}?)\1\1$", re.DOTALL)
 
 
+class Shown(NamedTuple):
+    """The text to insert, or why there is none."""
+
+    text: str
+    empty_because: str | None = None  # a word of daemon.protocol.Report.empty_because; None when there is a text
+
+
 class Trim:
     """One request's rules. `open_ended`: the model does not know where the gap ends; `fenced`: its answer stands in a block of code."""
 
@@ -48,7 +60,7 @@ class Trim:
         self._request = request
         self._line_stop = line_stop(request)
         self._overrun = overrun_of(request, fenced=fenced) if open_ended else None
-        rest = request.rest_of_line.strip()[:REST_CHARS]
+        rest = beginning(request.rest_of_line)
         self._rest = rest if len(rest) > 2 and not CLOSERS.fullmatch(rest) else None
 
     def stop(self, text: bytes) -> str | None:
@@ -57,17 +69,24 @@ class Trim:
             whole = text.decode("utf-8", "ignore")
             if (over := self._overrun(whole)) is not None:
                 return over.reason
-            if self._rest is not None and self._rest in whole:
+            if self._rest is not None and reached(whole, self._rest, is_whole=False) is not None:
                 return "suffix"
         return self._line_stop(text)
 
     def shown(self, text: bytes) -> str:
         """The text to insert; "" when nothing is worth it."""
+        return self.outcome(text).text
+
+    def outcome(self, text: bytes) -> Shown:
+        """The same with the reason why there is none."""
         if self._overrun is not None:
             whole = text.decode("utf-8", "ignore")
             over = self._overrun(whole)
-            text = whole[: over.at if over is not None else None].encode()
-        return trimmed(text, self._request)
+            made = outcome_of(whole[: over.at if over is not None else None].encode(), self._request)
+            if over is not None and made.empty_because == "blank":
+                return Shown("", "next_line" if over.reason == "suffix" else "leaves")
+            return made
+        return outcome_of(text, self._request)
 
 
 def line_stop(request: CompletionRequest) -> Callable[[bytes], str | None]:
@@ -92,17 +111,29 @@ def line_stop(request: CompletionRequest) -> Callable[[bytes], str | None]:
 
 
 def trimmed(text: bytes, request: CompletionRequest) -> str:
-    """The text to insert: whole characters, up to the line's end, without what already stands to the right of the cursor; "" when nothing is left."""
+    """The text to insert; "" when nothing is left."""
+    return outcome_of(text, request).text
+
+
+def outcome_of(text: bytes, request: CompletionRequest) -> Shown:
+    """The text to insert: whole characters, up to the line's end, without what already stands to the right of the cursor."""
     out = text.decode("utf-8", "ignore")
     out = out[: len(out) - 2 * len(repetition(out))]
     for stop in [*request.stop, HEADER]:
         if stop and stop in out:
             out = out[: out.index(stop)]
     lead = len(out) - len(out.lstrip())
-    end = out.find("\n", lead if not request.rest_of_line.strip() else 0)
+    rest = request.rest_of_line.rstrip()
+    end = out.find("\n", lead if not rest.strip() else 0)
     out = (out if end < 0 else out[:end]).rstrip()
-    out = fitted(out, request.rest_of_line.rstrip())
-    return "" if not out.strip() or repeats_next_line(out, request) else out
+    if not out:
+        return Shown("", "blank" if CLOSERS.fullmatch(rest) else "rest_of_line")
+    left = fitted(out, rest)
+    if left is None:
+        return Shown("", "rest_of_line")
+    if not left.strip():
+        return Shown("", "present")
+    return Shown("", "next_line") if repeats_next_line(left, request) else Shown(left)
 
 
 def repetition(text: str) -> str:
@@ -114,8 +145,8 @@ def repetition(text: str) -> str:
     return found[1] if found and len(set(found[1])) > 1 else ""
 
 
-def fitted(out: str, rest: str) -> str:
-    """What of `out` fits in front of `rest`, the text already right of the cursor.
+def fitted(out: str, rest: str) -> str | None:
+    """What of `out` fits in front of `rest`, the text already right of the cursor; None when it would break the line.
 
     In front of closers and punctuation, such as an editor's automatic bracket, all of it but what stands there already. In front of
     anything else only what leads up to it: the model does not see `rest`, and what does not reach it would break the line.
@@ -124,16 +155,67 @@ def fitted(out: str, rest: str) -> str:
     shorter = next((cut for text in (rest, rest.lstrip()) if (cut := without_overlap(out, text)) != out), out)
     if shorter != out or CLOSERS.fullmatch(rest):
         return shorter
-    at = out.find(rest.lstrip()[:REST_CHARS])
-    return out[:at] if at >= 0 else ""
+    at = reached(out, beginning(rest))
+    return None if at is None else out[:at]
 
 
 def without_overlap(out: str, rest: str) -> str:
-    """Drops the longest end of `out` that is the start of the text already right of the cursor, such as a closing bracket."""
+    """Drops the longest end of `out` that is the start of the text already right of the cursor, such as a closing bracket.
+
+    Whole tokens only: of `parent` nothing is dropped in front of `top`, which would read `parentop`.
+    """
     for length in range(min(len(out), len(rest)), 0, -1):
-        if out.endswith(rest[:length]):
+        if out.endswith(rest[:length]) and splits(out, len(out) - length) and splits(rest, length):
             return out[:-length]
     return out
+
+
+def beginning(rest: str) -> str:
+    """The first REST_CHARS of the text right of the cursor, and the rest of the token in which they end."""
+    text, end = rest.strip(), REST_CHARS
+    while not splits(text, end):
+        end += 1
+    return text[:end]
+
+
+def reached(out: str, start: str, *, is_whole: bool = True) -> int | None:
+    """Where in `out` the text right of the cursor, which begins with `start`, stands as whole tokens; None when it does not.
+
+    Of a text that is still being written (`is_whole` False) its last token is not known yet.
+    """
+    at = out.find(start) if start else -1
+    while at >= 0:
+        end = at + len(start)
+        is_known = is_whole or end < len(out) or not may_go_on(start[-1])
+        if is_known and splits(out, at) and splits(out, end):
+            return at
+        at = out.find(start, at + 1)
+    return None
+
+
+def splits(text: str, at: int) -> bool:
+    """Whether a cut of `text` before index `at` leaves every word and every operator whole."""
+    if at <= 0 or at >= len(text):
+        return True
+    before, after = text[at - 1], text[at]
+    if before + after in OPERATORS:
+        return False
+    return not (is_mark(after) or (is_word(before) and is_word(after)))
+
+
+def may_go_on(last: str) -> bool:
+    """Whether the token that ends in this character may go on."""
+    return is_word(last) or any(pair[0] == last for pair in OPERATORS)
+
+
+def is_word(character: str) -> bool:
+    """Whether identifiers and numbers may have it, in any script."""
+    return character == "_" or character.isalnum() or is_mark(character)
+
+
+def is_mark(character: str) -> bool:
+    """Whether it belongs to the character before it: accents, vowel signs, joined emoji."""
+    return character == JOINER or unicodedata.category(character).startswith("M")
 
 
 def repeats_next_line(out: str, request: CompletionRequest) -> bool:

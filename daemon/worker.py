@@ -17,7 +17,7 @@ from cache.resume import Feeding, resume
 from daemon.completion import Base, Completion, Engine, base_of
 from daemon.feeder import Interrupted
 from daemon.prompt import Context
-from daemon.protocol import CompletionRequest, ContextStatus, Document
+from daemon.protocol import BackgroundReading, CompletionRequest, ContextStatus, Document
 
 MAX_CONTEXTS = 16  # remembered; the least recently asked for is forgotten first
 log = logging.getLogger("codestral_lsp.worker")
@@ -98,6 +98,21 @@ class Worker(threading.Thread):
     @property
     def n_contexts(self) -> int:
         return len(self._contexts)
+
+    @property
+    def reading(self) -> BackgroundReading | None:
+        """The context that is being read; None when none is."""
+        with self._wake:
+            job = self._next_context()
+            status = None if job is None else job.status()
+        if status is None:
+            return None
+        return BackgroundReading(
+            context=status.id,
+            tokens=status.tokens,
+            tokens_done=status.tokens_fed + status.tokens_reused,
+            tokens_per_s=self.engine.tokens_per_s,
+        )
 
     def submit(self, request: CompletionRequest) -> CompletionJob:
         """Queues a completion; an older one for the same document is cancelled. Raises UnknownContext."""

@@ -7,6 +7,14 @@ a reader that goes away (`| head -1`) is no reason for one, and click sees to th
 """
 
 import os
+import signal
+
+if __name__ == "__main__":
+    # Until the imports are done, Ctrl-C ends the process at once: an exception in the middle of one would be a traceback. The console script has held it
+    # back until here (codestral_lsp_entry.py).
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -59,17 +67,17 @@ def _show_version(context: click.Context, _: click.Parameter, is_wanted: bool) -
 _model = click.option(
     "--model",
     metavar="NAME|PATH",
-    help="The model: bundled (the default), a pulled ORG/NAME, a folder or a .gguf file.",
+    help="The model: bundled (the default), a pulled ORG/NAME, a folder or a .gguf file (also CODESTRAL_LSP_MODEL).",
 )
 _precision = click.option(
     "--precision",
     type=click.Choice(("auto", "fp32", "bf16", "int8", "int4")),
-    help="Of the model's weights; auto (the default) is by this machine's memory.",
+    help="Of the model's weights; auto (the default) is by this machine's memory (also CODESTRAL_LSP_PRECISION).",
 )
 _idle_minutes = click.option(
     "--idle-minutes",
     type=click.FloatRange(min=0, min_open=True),
-    help="The daemon ends after so many minutes without a request (the default is 30).",
+    help="The daemon ends after so many minutes without a request; the default is 30 (also CODESTRAL_LSP_IDLE_MINUTES).",
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
@@ -79,12 +87,22 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 @click.option(
     "--version", is_flag=True, expose_value=False, is_eager=True, callback=_show_version, help="Print the version."
 )
+@click.option("--model", hidden=True)
+@click.option("--precision", hidden=True)
 @click.pass_context
-def program(context: click.Context, stdio: bool) -> None:
+def program(context: click.Context, stdio: bool, model: str | None, precision: str | None) -> None:
     """Code completion that has read your repository.
 
     Editors start it with --stdio; the commands are for people and scripts.
     """
+    for name, value in (("model", model), ("precision", precision)):
+        if value is not None and stdio:
+            raise click.UsageError(
+                f"--stdio takes no --{name}: an editor sets it as {name!r} in initializationOptions, "
+                f"or in the environment as CODESTRAL_LSP_{name.upper()}"
+            )
+        if value is not None:
+            raise click.UsageError(f"--{name} stands behind a command, as in codestral-lsp status --{name} {value}")
     if context.invoked_subcommand is not None:
         if stdio:
             raise click.UsageError("--stdio stands alone, without a command")
@@ -133,20 +151,27 @@ def complete(place: str, as_json: bool, model: str | None, precision: str | None
 @_model
 @_precision
 def status(as_json: bool, model: str | None, precision: str | None) -> None:
-    """Say whether a daemon runs and what it holds."""
+    """Say which daemons run, what they hold and what they are reading.
+
+    All of yours, or with --model those of one model.
+    """
     from lsp import commands
 
-    commands.status(commands.settings_of(model, precision), as_json=as_json)
+    commands.status(model, precision, as_json=as_json)
 
 
 @program.command()
 @_model
 @_precision
-def stop(model: str | None, precision: str | None) -> None:
-    """End the daemon and wait until it is gone."""
+@click.option("--all", "stop_everything", is_flag=True, help="All of your daemons, of whatever model.")
+def stop(model: str | None, precision: str | None, stop_everything: bool) -> None:
+    """End the daemon of a model and wait until it is gone.
+
+    Without --precision those in every precision.
+    """
     from lsp import commands
 
-    commands.stop(commands.settings_of(model, precision))
+    commands.stop(model, precision, stop_everything=stop_everything)
 
 
 @program.command()
@@ -155,17 +180,28 @@ def stop(model: str | None, precision: str | None) -> None:
 @_precision
 @click.option("--holes", type=click.IntRange(1, 1000), default=40, show_default=True, help="To cut and fill.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Which holes: the same seed cuts the same ones.")
+@click.option(
+    "--reset", is_flag=True, help="Remove the model's profile instead, so that it is asked in its default way."
+)
 @_json
-def calibrate(path: Path, model: str | None, precision: str | None, holes: int, seed: int, as_json: bool) -> None:
+def calibrate(
+    path: Path, model: str | None, precision: str | None, holes: int, seed: int, reset: bool, as_json: bool
+) -> None:
     """Find the best way of asking the model, on your own repository, and keep it.
 
     Cuts holes in tracked files of the git repository around PATH, fills them in every way the model can be asked, measures
-    this machine's speed, and keeps the best as the model's profile, which the daemon reads when it starts.
+    this machine's speed, and keeps the best as the model's profile, which the daemon reads when it starts. There is one
+    profile for each model, not for each repository: the last calibration holds everywhere. Of fewer than 20 holes nothing
+    is kept.
     """
-    from lsp.calibrate import calibrate as run_calibration
+    from lsp import calibrate as calibration
     from lsp.commands import settings_of
 
-    run_calibration(path, settings_of(model, precision), n_holes=holes, seed=seed, as_json=as_json)
+    settings = settings_of(model, precision)
+    if reset:
+        calibration.reset(settings, as_json=as_json)
+    else:
+        calibration.calibrate(path, settings, n_holes=holes, seed=seed, as_json=as_json)
 
 
 class _ModelCommand(click.Command):
@@ -197,5 +233,7 @@ for _name, _help in MODEL_COMMANDS.items():
 
 if __name__ == "__main__":
     if not sys.flags.isolated:  # the user's PYTHONPATH and current folder have no say in what is imported
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         os.execv(sys.executable, [sys.executable, "-I", "-m", "lsp", *sys.argv[1:]])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     main()

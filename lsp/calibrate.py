@@ -28,6 +28,7 @@ from daemon.protocol import (
     CalibrationFailure,
     CalibrationHole,
     CalibrationProgress,
+    CalibrationReset,
     CalibrationResult,
     CalibrationRow,
     CalibrationStart,
@@ -36,9 +37,11 @@ from daemon.protocol import (
     WindowSizes,
 )
 from lsp.documents import encodable
+from lsp.fleet import sockets_of, stop_all
 from lsp.holes import WINDOWS, Hole, cut_holes, requests_for
-from lsp.launch import LaunchError, stop
+from lsp.launch import LaunchError
 from lsp.settings import Settings
+from lsp.terminal import counted
 
 INTERRUPTED = 130
 MAX_CONTEXT_TOKENS = 65_536
@@ -48,15 +51,18 @@ News = CalibrationProgress | CalibrationResult | CalibrationFailure
 
 
 def calibrate(place: Path, settings: Settings, *, n_holes: int, seed: int, as_json: bool) -> None:
-    """Measures, keeps the profile, and prints what was found; a daemon that runs with the old profile is ended."""
+    """Measures, keeps the profile, and prints what was found; daemons that run with the old profile are ended."""
     try:
+        if not place.exists():
+            raise ClickException(f"{place}: no such file or folder")
         root = find_root(place)
         if not is_git_top(root):
             raise ClickException(f"{place}: not in a git repository, expected one: holes are cut in tracked files")
         documents, holes = job_of(root, n_holes=n_holes, seed=seed)
-        click.echo(f"{root}: {len(holes)} holes in {len({hole.path for hole in holes})} files", err=True)
+        n_files = len({hole.path for hole in holes})
+        click.echo(f"{root}: {counted(len(holes), 'hole')} in {counted(n_files, 'file')}", err=True)
         result = run(command_of(settings), documents, holes)
-        was_running = asyncio.run(stop(settings.model, settings.precision))
+        n_stopped = asyncio.run(stop_all(sockets_of(settings.model))) if result.profile else 0
     except KeyboardInterrupt:
         raise Exit(INTERRUPTED) from None
     except (ReadError, LaunchError, SocketError) as error:
@@ -65,8 +71,43 @@ def calibrate(place: Path, settings: Settings, *, n_holes: int, seed: int, as_js
         click.echo(msgspec.json.encode(result).decode())
     else:
         click.echo("\n".join(report_of(result)))
-    if was_running:
-        click.echo("the running daemon was stopped: the next one uses this", err=True)
+    if n_stopped:
+        click.echo(f"{counted(n_stopped, 'running daemon')} of this model stopped: the next one uses this", err=True)
+    elif not result.profile:
+        click.echo(
+            "nothing was kept: a profile that the model had before stays, and so does a running daemon", err=True
+        )
+
+
+def reset(settings: Settings, *, as_json: bool) -> None:
+    """Removes the model's profile and ends the daemons that run with it."""
+    try:
+        done = _told([*command_of(settings), "--reset"])
+        n_stopped = asyncio.run(stop_all(sockets_of(settings.model))) if done.was_there else 0
+    except KeyboardInterrupt:
+        raise Exit(INTERRUPTED) from None
+    except (LaunchError, SocketError) as error:
+        raise ClickException(str(error)) from None
+    if as_json:
+        click.echo(msgspec.json.encode(done).decode())
+    elif done.was_there:
+        click.echo(f"{done.profile}: removed, model {done.model} is asked in its default way again")
+    else:
+        click.echo(f"model {done.model} has no profile")
+    if n_stopped:
+        click.echo(f"{counted(n_stopped, 'running daemon')} of this model stopped", err=True)
+
+
+def _told(command: Sequence[str]) -> CalibrationReset:
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, cwd="/", check=False)
+    try:
+        news = msgspec.json.decode(done.stdout, type=CalibrationReset | CalibrationFailure)
+    except msgspec.DecodeError:
+        lines = done.stderr.decode("utf-8", "replace").strip().split("\n")
+        raise ClickException(f"the process that removes it ended with status {done.returncode}: {lines[-1]}") from None
+    if isinstance(news, CalibrationFailure):
+        raise ClickException(news.message)
+    return news
 
 
 def command_of(settings: Settings) -> list[str]:
@@ -180,16 +221,24 @@ def report_of(result: CalibrationResult) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     is_default = (result.strategy, result.window) == (result.default_strategy, result.default_window)
+    kept = ["nothing was kept"]
+    if result.profile:
+        kept = [
+            f"kept: {result.strategy} with window {name_of(result.window)}{', the default' if is_default else ''}; "
+            "the profile is the model's, for every repository",
+            f"profile: {result.profile}",
+        ]
     return [
         f"model {result.model} ({result.precision}) on this machine: "
         f"feeds {result.feed_tokens_per_s:,.0f} and decodes {result.decode_tokens_per_s:,.0f} tokens a second",
-        f"{result.n_holes} holes, {result.context_tokens:,} tokens of other files as context; ± is one standard error",
+        f"{counted(result.n_holes, 'hole')}, {result.context_tokens:,} tokens of other files as context; ± is one standard error",
         "",
         *table,
+        "window A+B: characters above+below the cursor's line; nats/token: log-probability of the true rest, nearer 0 is better; "
+        "key, move: what one more typed character costs, and a cursor somewhere new",
         "",
-        f"kept: {result.strategy} with window {name_of(result.window)}{', the default' if is_default else ''}",
+        *kept,
         *(f"- {note}" for note in result.notes),
-        f"profile: {result.profile}",
     ]
 
 

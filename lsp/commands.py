@@ -8,6 +8,7 @@ Raises ClickException with one line for whatever cannot be done.
 import asyncio
 import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable, Coroutine
@@ -23,13 +24,14 @@ from click.exceptions import Exit
 from context.ignore import why_secret
 from context.listing import is_git_top
 from context.repository import ReadError, find_root, read_document, read_repository
-from daemon.protocol import CompletionResponse, Health, SocketError, socket_path
+from daemon.protocol import CompletionResponse, ContextStatus, SocketError, socket_path
 from lsp.client import DaemonError
 from lsp.completion import relative_path, request_at
-from lsp.launch import Daemon, LaunchError, connect, daemon_command, find
-from lsp.launch import stop as stop_daemon
+from lsp.fleet import Found, all_sockets, look, sockets_of, stop_all
+from lsp.launch import Daemon, LaunchError, connect, daemon_command
 from lsp.session import plan_documents, window_size
 from lsp.settings import AUTO, BUNDLED, MODEL_EXPECTED, Settings, WrongValue, is_hub_name, parse_model, read_settings
+from lsp.terminal import counted, harmless, health_lines, reading_line, tell, why_nothing
 
 NEWS_S = 2.0  # how long one question after the context's status may wait; the progress line moves that often
 
@@ -121,31 +123,58 @@ def complete(place: Place, settings: Settings, *, as_json: bool) -> None:
     path = Path(os.path.realpath(place.path))
     if secret := why_secret(str(path), text):
         raise ClickException(f"{place.path}: is never sent to a model: {secret}")
-    response, reading = _run(_complete(text, offset, path=path, settings=settings))
+    response, reading = _run(lambda: _complete(text, offset, path=path, settings=settings))
     suggestion = response.choices[0].message.content if response.choices else ""
     if as_json:
         _print_json(_as_object(suggestion, response, reading))
     elif not suggestion:
-        click.echo(f"{place.path}:{place.line}:{place.column}: no suggestion", err=True)
+        why = why_nothing(response.report, text[offset:].partition("\n")[0])
+        click.echo(f"{place.path}:{place.line}:{place.column}: no suggestion" + (f": {why}" if why else ""), err=True)
     elif sys.stdout.isatty():
         click.echo(in_place(text, offset, suggestion))
     else:
         click.echo(suggestion)
 
 
-def status(settings: Settings, *, as_json: bool) -> None:
-    health = _run(find(settings.model, settings.precision))
+def status(model: str | None, precision: str | None, *, as_json: bool) -> None:
+    """All daemons of this user, or those of one model, or in one precision of one model."""
+    settings = settings_of(model, precision)
+    is_one = model is not None or precision is not None
+    found = _run(lambda: look(sockets_of(settings.model, precision) if is_one else all_sockets()))
+    daemons = [each.health for each in found if each.health is not None]
+    if is_one and not daemons:
+        _refuse_others(found)
+    for each in found:
+        if each.problem is not None:
+            click.echo(f"{each.socket} {each.problem}", err=True)
     if as_json:
-        _print_json({"running": health is not None, **({} if health is None else msgspec.to_builtins(health))})
-    elif health is None:
-        click.echo(_none_runs(settings))
+        first = msgspec.to_builtins(daemons[0]) if daemons else {}
+        _print_json({"running": bool(daemons), **first, "daemons": [msgspec.to_builtins(each) for each in daemons]})
+    elif daemons:
+        click.echo("\n\n".join("\n".join(health_lines(each)) for each in daemons))
     else:
-        click.echo("\n".join(_lines(health)))
+        click.echo(_none_runs(replace(settings, precision=precision or AUTO)) if is_one else "no daemon runs")
 
 
-def stop(settings: Settings) -> None:
-    was_there = _run(stop_daemon(settings.model, settings.precision))
-    click.echo("stopped" if was_there else _none_runs(settings))
+def stop(model: str | None, precision: str | None, *, stop_everything: bool) -> None:
+    """The daemons of one model, in all precisions unless one is given; or all of this user's."""
+    if stop_everything and (model is not None or precision is not None):
+        raise UsageError("--all ends every daemon, so it takes no --model and no --precision")
+    settings = settings_of(model, precision)
+    n = _run(lambda: _stop_found(all_sockets()) if stop_everything else stop_all(sockets_of(settings.model, precision)))
+    none = "no daemon runs" if stop_everything else _none_runs(replace(settings, precision=precision or AUTO))
+    click.echo(none if n == 0 else "stopped" if n == 1 else f"stopped {counted(n, 'daemon')}")
+
+
+async def _stop_found(sockets: list[Path]) -> int:
+    """Of all that listens, what is ours; a foreign socket in the folder must not keep the others from being ended."""
+    return await stop_all([each.socket for each in await look(sockets) if each.health is not None])
+
+
+def _refuse_others(found: list[Found]) -> None:
+    for each in found:
+        if each.problem is not None:
+            raise ClickException(f"{each.socket} {each.problem}")
 
 
 def _none_runs(settings: Settings) -> str:
@@ -175,15 +204,15 @@ def in_place(text: str, offset: int, suggestion: str) -> str:
     """The cursor's line with the suggestion dimmed in it, safe to show on a terminal."""
     line_start, line_end = text.rfind("\n", 0, offset) + 1, text.find("\n", offset)
     after = text[offset : line_end if line_end >= 0 else len(text)]
-    return _harmless(text[line_start:offset]) + click.style(_harmless(suggestion), dim=True) + _harmless(after)
+    return harmless(text[line_start:offset]) + click.style(harmless(suggestion), dim=True) + harmless(after)
 
 
 async def _complete(text: str, offset: int, *, path: Path, settings: Settings) -> tuple[CompletionResponse, Reading]:
-    daemon = await connect(settings.model, precision=settings.precision, idle_minutes=settings.idle_minutes, say=_tell)
+    daemon = await connect(settings.model, precision=settings.precision, idle_minutes=settings.idle_minutes, say=tell)
     try:
         root = find_root(path)
         if is_git_top(root):
-            reading = await _feed(daemon, root, max_tokens=settings.context_max_tokens)
+            reading = await _feed(daemon, root, settings=settings)
         else:
             reading = Reading()
             click.echo(f"{path}: not in a git repository, so the file itself is all the context", err=True)
@@ -202,27 +231,35 @@ async def _complete(text: str, offset: int, *, path: Path, settings: Settings) -
         await daemon.client.close()
 
 
-async def _feed(daemon: Daemon, root: Path, *, max_tokens: int) -> Reading:
+async def _feed(daemon: Daemon, root: Path, *, settings: Settings) -> Reading:
     """Waits until the repository's context is ready."""
     started = time.monotonic()
-    _tell("reading the repository")
-    documents = plan_documents(read_repository(root), daemon.health, max_tokens=max_tokens)
-    status = await daemon.client.post_context(documents)
-    while status.state != "ready":
-        _tell(f"reading the repository: {status.tokens_fed + status.tokens_reused} of {status.tokens} tokens")
-        status = await daemon.client.context_status(status.id, wait_s=NEWS_S)
-    _tell("")
+    tell("reading the repository")
+    documents = plan_documents(read_repository(root), daemon.health, max_tokens=settings.context_max_tokens)
+    try:
+        status = await _follow(daemon, await daemon.client.post_context(documents))
+    except asyncio.CancelledError:  # Ctrl-C
+        tell("")
+        named = "" if settings.model == BUNDLED else f" --model {shlex.quote(settings.model)}"
+        click.echo(f"the daemon goes on reading the repository; codestral-lsp stop{named} ends it", err=True)
+        raise
+    tell("")
     return Reading(status.id, tokens_fed=status.tokens_fed, ms=1000 * (time.monotonic() - started))
 
 
-def _tell(what: str) -> None:
-    """One line on a terminal that is written over; nothing where a program reads."""
-    if sys.stderr.isatty():
-        click.echo(f"\r\x1b[K{what}", nl=False, err=True)
+async def _follow(daemon: Daemon, status: ContextStatus) -> ContextStatus:
+    """Until it is ready, with the speed since the first answer."""
+    first, started = status, time.monotonic()
+    while status.state != "ready":
+        speed = (status.tokens_fed - first.tokens_fed) / max(1e-3, time.monotonic() - started)
+        done = status.tokens_fed + status.tokens_reused
+        tell(f"reading the repository: {reading_line(done, status.tokens, tokens_per_s=speed)}")
+        status = await daemon.client.context_status(status.id, wait_s=NEWS_S)
+    return status
 
 
-def _run(work: Coroutine[Any, Any, _Result]) -> _Result:
-    return _answer(lambda: asyncio.run(work))
+def _run(work: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
+    return _answer(lambda: asyncio.run(work()))
 
 
 def _answer(work: Callable[[], _Result]) -> _Result:
@@ -234,7 +271,7 @@ def _answer(work: Callable[[], _Result]) -> _Result:
     except KeyboardInterrupt:  # click would print an empty line
         raise Exit(INTERRUPTED) from None
     finally:
-        _tell("")
+        tell("")
 
 
 def _as_object(suggestion: str, response: CompletionResponse, reading: Reading) -> dict[str, Any]:
@@ -250,35 +287,10 @@ def _as_object(suggestion: str, response: CompletionResponse, reading: Reading) 
         "tokens_fed": report.tokens_fed + reading.tokens_fed,
         "tokens_reused": report.tokens_reused - reading.tokens_fed,
         "stopped_by": report.stopped_by,
+        "empty_because": report.empty_because,
         "ms": {name: round(value, 1) for name, value in ms.items()},
     }
 
 
-def _lines(health: Health) -> list[str]:
-    lines = [f"daemon   pid {health.pid}, version {health.version}, {health.state}, up {_span(health.uptime_s)}"]
-    if health.model is not None:
-        precision = f" in {health.model.precision}" if health.model.precision else ""
-        lines.append(
-            f"model    {health.model.id}{precision}, contexts of up to {health.model.max_context_tokens} tokens"
-        )
-    if health.error:
-        lines.append(f"error    {health.error}")
-    lines.append(f"contexts {health.contexts}")
-    lines.append(f"store    {health.store_bytes / 1e6:.1f} of {health.store_budget_bytes / 1e6:.1f} MB")
-    lines.append(f"idle     ends after {_span(health.idle_timeout_s)} without a request")
-    return lines
-
-
-def _span(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def _print_json(value: dict[str, Any]) -> None:
     click.echo(msgspec.json.encode(value).decode())
-
-
-def _harmless(text: str) -> str:
-    """Text of a file or a model must not steer the terminal."""
-    return "".join(character if character.isprintable() or character in "\n\t" else "\ufffd" for character in text)

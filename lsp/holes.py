@@ -26,7 +26,6 @@ PLACES = ("start", "token", "inside")
 MIN_TRUTH = 3  # characters that are worth completing
 MIN_LINES = 10  # of a file
 HELD_OUT_SHARE = 0.5  # of all files at most: the others are the context
-PER_FILE = 4  # holes, if there are files enough
 MAX_TOKENS = 48  # of an answer
 _TOKEN = re.compile(r"[^\W\d]\w*|\d+|[^\w\s]")
 _COMMENT = ("#", "//", "/*", "*", "--", ";", "<!--", '"""', "'''")
@@ -47,16 +46,22 @@ def cut_holes(files: Sequence[SourceFile], *, n_holes: int, seed: int) -> list[H
     """At most `n_holes`, in turn at the start of a line's text, at a token and inside a name; fewer where the files are too small.
 
     Programs and tests come before other files, and no more than half of all files get holes, since what a hole's file says must not be read.
+    They are spread over as many files as that allows: at most n_holes / files + 1 are in one.
     """
     rng = random.Random(seed)
     long_enough = sorted((file for file in files if file.text.count("\n") >= MIN_LINES), key=lambda file: file.path)
     order = [file for file in long_enough if is_code(file.path)] or long_enough
     rng.shuffle(order)
-    n_files = min(len(order), max(1, int(HELD_OUT_SHARE * len(files))), -(-n_holes // PER_FILE))
+    n_files = min(len(order), max(1, int(HELD_OUT_SHARE * len(files))), n_holes)
     holes: list[Hole] = []
-    for number, file in enumerate(order[:n_files]):
-        n_here = (n_holes - len(holes)) // (n_files - number)
-        holes += _in_file(file, n_holes=n_here, rng=rng, n_before=len(holes))
+    n_holed = 0
+    for file in order:
+        if n_holed == n_files or len(holes) == n_holes:
+            break
+        share = -(-(n_holes - len(holes)) // (n_files - n_holed))
+        found = _in_file(file, n_holes=min(share, n_holes // n_files + 1), rng=rng, n_before=len(holes))
+        n_holed += bool(found)
+        holes += found
     return holes
 
 

@@ -67,18 +67,9 @@ async def connect(
         raise
 
 
-async def find(model: str, precision: str = "auto") -> Health | None:
-    """What the daemon of `model` says of itself; None when none runs. Starts nothing. Raises SocketError."""
-    client = Client(socket_path(model, precision))
-    try:
-        return await _probe(client)
-    finally:
-        await client.close()
-
-
-async def stop(model: str, precision: str = "auto") -> bool:
-    """Waits until the daemon's process is gone. False when none ran. Raises SocketError or LaunchError."""
-    client = Client(socket_path(model, precision))
+async def stop_at(path: Path) -> bool:
+    """Waits until the process of the daemon on this socket is gone. False when none ran. Raises SocketError or LaunchError."""
+    client = Client(path)
     try:
         health = await _probe(client)
         if health is None:

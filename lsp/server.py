@@ -47,6 +47,13 @@ class Server(LanguageServer):
         self.bars = _ProgressBars(self)
         self.problems: tuple[str, ...] = ()  # with the settings, told once the editor listens
 
+    @property
+    def problem_of_stdin(self) -> str | None:
+        """Said when stdin has ended: whoever starts this by hand should hear that it is for editors."""
+        if hasattr(self, "front_end"):
+            return None
+        return "stdin ended before any editor said `initialize`, expected an editor's LSP messages there"
+
     def report_server_error(self, error: Exception, source: Any) -> None:
         """pygls would open a popup in the editor; a line in the log is enough."""
         logger.warning("%s", error)
@@ -125,6 +132,9 @@ def run_stdio() -> NoReturn:
         logger.info("the editor has closed its end")
     except KeyboardInterrupt:
         os._exit(130)
+    if server.problem_of_stdin:
+        sys.stderr.write(f"codestral-lsp: {server.problem_of_stdin}\n")
+        sys.stderr.flush()
     # A thread may sit in a read of stdin or of a slow disk for long. Nothing that it holds is worth waiting for.
     os._exit(0 if server.protocol.is_shut_down else 1)
 

@@ -31,6 +31,8 @@ WARM_S = 2.0  # a first call of this length says enough of the ones to come
 MATRIX = (512, 2048, 2048)  # rows, outputs, inputs of the product that the ceiling is taken from
 DEVICE_MATRIX = (8192, 8192, 8192)  # the same on a GPU, where the other would be over before it has begun
 MAX_BUFFER_BYTES = 1 << 30
+REPOSITORY_TOKENS = 100_000  # what people are told the time for
+KEY_FED, KEY_DECODED = 4, 10  # tokens of a typed key: about as many of the line are new, and are suggested
 LONG_S = 20.0  # from here on people are told how long it will take
 
 
@@ -170,6 +172,8 @@ def as_object(measured: Measured) -> dict:
         "matrix_flop_per_s": round(measured.ceilings.flop_per_s),
         "matrix_kind": measured.ceilings.matrix_kind,
         "decode": next(value for row, value in rows.items() if row.what == "decode"),
+        "read_100000_tokens_s": round(read_s(measured, REPOSITORY_TOKENS), 3),
+        "typed_key_ms": round(key_ms(measured), 3),
         "feed": {str(row.n_tokens): value for row, value in rows.items() if row.what == "feed"},
     }
 
@@ -196,6 +200,39 @@ def as_table(measured: Measured) -> Iterator[str]:
         f"{'of those weights' if measured.numerics.startswith('native') else 'of as many bytes'}; of matrix: the "
         "projections and the head for one token, against one large product"
     )
+    yield ""
+    yield f"a repository of {REPOSITORY_TOKENS:,} tokens is read in about {shown_seconds(read_s(measured, REPOSITORY_TOKENS))}, once"
+    yield (
+        f"a typed key takes about {key_ms(measured):.0f} ms until its suggestion is whole: {KEY_FED} tokens fed, "
+        f"{KEY_DECODED} decoded"
+    )
+
+
+def read_s(measured: Measured, n_tokens: int) -> float:
+    """Seconds to read so many tokens, in chunks of the largest size that was measured."""
+    widest = max(_feeds(measured), key=lambda row: row.n_tokens)
+    return n_tokens / widest.tokens_per_s
+
+
+def key_ms(measured: Measured) -> float:
+    """Milliseconds of a completion whose context has been read: a few tokens fed at once, then a short suggestion."""
+    decode = next(row for row in measured.rows if row.what == "decode")
+    return _feed_ms(measured, KEY_FED) + KEY_DECODED * decode.ms
+
+
+def _feed_ms(measured: Measured, n_tokens: int) -> float:
+    """Of a chunk of a size between two that were measured: on the line between them."""
+    rows = sorted(_feeds(measured), key=lambda row: row.n_tokens)
+    below = next((row for row in reversed(rows) if row.n_tokens <= n_tokens), rows[0])
+    above = next((row for row in rows if row.n_tokens >= n_tokens), rows[-1])
+    if below.n_tokens == above.n_tokens:
+        return below.ms * n_tokens / below.n_tokens
+    share = (n_tokens - below.n_tokens) / (above.n_tokens - below.n_tokens)
+    return below.ms + share * (above.ms - below.ms)
+
+
+def _feeds(measured: Measured) -> list[Row]:
+    return [row for row in measured.rows if row.what == "feed"]
 
 
 def _row_object(row: Row) -> dict[str, float | int]:

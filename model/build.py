@@ -4,6 +4,7 @@ Knows: sources, packing, backends. Does not know: formats of files, tokenizers.
 """
 
 import importlib.util
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,13 +13,13 @@ from torch import Tensor
 
 from model import native
 from model.config import ConfigError, Mamba2Config
-from model.digest import cache_folder
+from model.digest import cache_folder, made_folder
 from model.layout import EMBEDDINGS, HEAD, tensor_shapes
 from model.machine import usable_bytes
 from model.native import NativeLM
 from model.network import Mamba2LM, Network
 from model.packed import PackedMatrix, pack
-from model.packed_file import FORMAT, TABLES, PackedFile, is_projection, kind_of, map_packed
+from model.packed_file import FORMAT, TABLES, PackedFile, is_projection, is_sealed, kind_of, map_packed, seal
 from model.packed_linear import pack_network, round_network
 from model.precision import check_precision, choose_precision
 from model.progress import Progress
@@ -27,6 +28,7 @@ from model.torch_build import build_torch
 
 BACKENDS = ("auto", "native", "torch")
 CUDA_PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
+log = logging.getLogger(__name__)
 KEEP_FROM_BYTES = 256 << 20  # smaller models are packed faster than a file of theirs is found
 
 
@@ -79,14 +81,24 @@ def packed_tensors(source: Source, precision: str, *, progress: Progress | None)
     """All tensors by Hugging Face name, projections packed; int8 and int4 of a large model from the file that is kept of them, made if need be."""
     shapes = shapes_of(source.config)
     if precision in ("int8", "int4") and source.stored_bytes >= KEEP_FROM_BYTES:
-        path = kept_path(source, precision)
-        if not path.exists():
-            write_packed(source, path, precision, progress=progress)
-        return map_packed(path, shapes, precision=precision)
+        return map_packed(kept_copy(source, precision, progress=progress), shapes, precision=precision)
     tensors: dict[str, Tensor | PackedMatrix] = {}
     for name, tensor in _read(source, shapes, what=f"loading in {precision}", progress=progress):
         tensors[name] = _packed(name, tensor, precision)
     return tensors
+
+
+def kept_copy(source: Source, precision: str, *, progress: Progress | None) -> Path:
+    """The packed file of a model: the one that is there if it is still what was written, else made now."""
+    path = kept_path(source, precision)
+    if path.exists() and not is_sealed(path, progress):
+        log.warning("%s: is not what was written there, so it is made again", path)
+        path.unlink()
+    if not path.exists():
+        made_folder(path.parent.name)
+        write_packed(source, path, precision, progress=progress)
+        seal(path, progress)
+    return path
 
 
 def write_packed(source: Source, path: Path, precision: str, *, progress: Progress | None) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import platformdirs
 from blake3 import blake3
 
+from model.config import ConfigError
 from model.progress import Progress
 
 VERSION = 1
@@ -29,6 +30,18 @@ def cache_folder() -> Path:
     """Where everything derived is kept; not made here."""
     named = os.environ.get(CACHE_VARIABLE)
     return Path(named) if named else platformdirs.user_cache_path("codestral-lsp")
+
+
+def made_folder(name: str) -> Path:
+    """The folder of that name for something that has to be kept, made where it is not there. Raises ConfigError."""
+    folder = cache_folder() / name
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: cannot be made ({error.strerror}), expected a place to keep files in; {CACHE_VARIABLE} names another"
+        ) from None
+    return folder
 
 
 def digest_of(files: Sequence[Path], progress: Progress | None = None) -> bytes:
@@ -97,4 +110,9 @@ def remember(kept: Path, files: list[dict], digest: bytes) -> None:
             json.dump({"version": VERSION, "files": files, "digest": digest.hex()}, file)
         os.replace(file.name, kept)
     except OSError as error:  # a full or read-only disk costs the next start some seconds, not this one its model
-        log.warning("%s: the digest cannot be kept (%s)", kept, error.strerror)
+        log.warning(
+            "%s: cannot be written (%s), so the weights are checked again at every start; %s names another place",
+            kept.parent,
+            error.strerror,
+            CACHE_VARIABLE,
+        )

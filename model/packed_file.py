@@ -17,9 +17,11 @@ from torch import Tensor
 
 from model.blocks import GROUP, ROWS, padded
 from model.config import ConfigError
+from model.digest import digest_of
 from model.layout import EMBEDDINGS
 from model.packed import PackedMatrix
 from model.precision import head_kind
+from model.progress import Progress
 from model.safetensors_header import read_header
 
 FORMAT = "packed-1"  # of the layout; in the names of the files
@@ -99,6 +101,19 @@ class PackedFile:
         self._file.write(tensor.view(torch.uint8).view(-1).numpy().data)
 
 
+def seal(path: Path, progress: Progress | None) -> None:
+    """Writes down, beside a finished file, the digest of its bytes."""
+    _seal_of(path).write_text(digest_of([path], progress).hex() + "\n", encoding="ascii")
+
+
+def is_sealed(path: Path, progress: Progress | None) -> bool:
+    """Whether a file is still what was sealed. Its bytes are hashed only where somebody touched it since (model/digest.py)."""
+    try:
+        return _seal_of(path).read_text(encoding="ascii").strip() == digest_of([path], progress).hex()
+    except (OSError, ValueError):
+        return False
+
+
 def entries_of(
     shapes: Mapping[str, tuple[int, ...]], precision: str, table: torch.dtype
 ) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
@@ -149,6 +164,10 @@ def map_packed(
         else:
             packed[name] = found[name]
     return packed
+
+
+def _seal_of(path: Path) -> Path:
+    return path.with_suffix(".blake3")
 
 
 def _order(name: str) -> tuple[int, str]:

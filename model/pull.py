@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -81,6 +82,10 @@ class Offer:
 
 def ask(name: HubName) -> Offer:
     """What there is to download. Raises PullError."""
+    if not re.match(r"https?://[^/]", constants.ENDPOINT):
+        raise PullError(
+            f"HF_ENDPOINT: {constants.ENDPOINT!r} is no address of a hub, expected https://... or no such variable"
+        )
     with _in_one_line(name):
         info = HfApi().model_info(name.repo, revision=name.revision, files_metadata=True, timeout=ANSWER_S)
     siblings = {sibling.rfilename: sibling for sibling in info.siblings or ()}
@@ -288,8 +293,14 @@ def _in_one_line(name: HubName, path: str | None = None) -> Iterator[None]:
 
 def _unreachable(name: HubName, what: str, error: Exception) -> str:
     known = find(name)  # perhaps nothing has to be downloaded at all
-    here = f"; a complete copy is here: {known.folder}" if known is not None and not known.missing else ""
-    return f"{what}: {constants.ENDPOINT} cannot be reached ({_flat(error)}){here}"
+    if known is not None and not known.missing:
+        help_ = f"a complete copy is here: {known.folder}"
+    else:
+        help_ = (
+            "HF_ENDPOINT names another hub, HTTPS_PROXY a proxy, and a model's folder copied here by hand is used as "
+            "--model PATH"
+        )
+    return f"{what}: {constants.ENDPOINT} cannot be reached ({_flat(error)}); {help_}"
 
 
 def _refusal(name: HubName, what: str, error: HfHubHTTPError) -> str:

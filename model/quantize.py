@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
-from model.build import KEEP_FROM_BYTES, kept_path, write_packed
+from model.build import KEEP_FROM_BYTES, kept_copy
 from model.config import ConfigError
 from model.progress import Progress
 from model.source import open_source
+
+
+class TooSmall(ConfigError):
+    """No copy is kept of such a model, and none is needed."""
 
 
 def quantize(name: str, precision: str, *, progress: Progress | None = None) -> Path:
@@ -16,10 +20,7 @@ def quantize(name: str, precision: str, *, progress: Progress | None = None) -> 
         )
     source = open_source(name)
     if source.stored_bytes < KEEP_FROM_BYTES:
-        raise ConfigError(
+        raise TooSmall(
             f"{source.path}: is so small ({source.stored_bytes / 1e6:.0f} MB) that it is quantised at every start, nothing is kept"
         )
-    path = kept_path(source, precision)
-    if not path.exists():
-        write_packed(source, path, precision, progress=progress)
-    return path
+    return kept_copy(source, precision, progress=progress)

@@ -6,10 +6,9 @@ in chunks, and of a chunk's logits one number a token is kept.
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
+from typing import NamedTuple
 
 import torch
 
@@ -17,24 +16,30 @@ from model.build import automatic_precision, build_network
 from model.config import ConfigError
 from model.network import Network
 from model.progress import Progress, ProgressLine
+from model.score_input import check_ids, require_some
 from model.source import Source, open_source
 from model.tokenizer import Tokenizer
 
 CHUNK_TOKENS = 512
+MAX_EXPONENT = 700  # beyond it a perplexity is too large for a float
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
     """`logprobs[i]` is the natural logarithm of the probability of token i + 1, given tokens 0 to i.
 
-    `n_bytes` counts the bytes of text that the scored tokens stand for: all but the first, control tokens as none.
-    None where there is no tokenizer to tell.
+    `pieces[i]` are the bytes of text that token i stands for, b"" for a control token; None where no tokenizer tells.
     """
 
     ids: list[int]
     logprobs: list[float]
-    n_bytes: int | None
+    pieces: list[bytes] | None
     seconds: float
+
+    @property
+    def n_bytes(self) -> int | None:
+        """Of the scored tokens: all but the first."""
+        return sum(map(len, self.pieces[1:])) if self.pieces is not None else None
 
     @property
     def total(self) -> float:
@@ -49,6 +54,13 @@ class Score:
     def bits_per_byte(self) -> float | None:
         """Minus the sum of `logprobs`, in bits, over `n_bytes`: comparable between vocabularies."""
         return -self.total / math.log(2) / self.n_bytes if self.n_bytes else None
+
+
+class TokenRow(NamedTuple):
+    position: int  # from 1
+    id: int
+    text: str | None  # in quotes and escaped, "" for a control token; None without a tokenizer
+    logprob: float | None  # of the first token there is none
 
 
 def score_ids(
@@ -75,22 +87,22 @@ def score(
     name: str,
     *,
     precision: str | None,
-    text: bytes | None = None,
+    text: str | None = None,
     ids: Sequence[int] | None = None,
-    source: str = "",
     progress: ProgressLine,
 ) -> tuple[Score, str, str]:
     """A text, after the model's token for its beginning, or token ids as they are; also the model's name and precision.
 
-    `source` is what messages call the text. Raises ConfigError.
+    Raises ConfigError.
     """
     opened = open_source(name, progress)
     tokenizer = opened.tokenizer() if text is not None else _tokenizer_if_any(opened)
     chosen = precision if precision is not None else automatic_precision(opened.config)
     if text is not None:
         assert tokenizer is not None
-        ids = [tokenizer.control.bos, *tokenizer.encode(decoded(text, source))]
+        ids = [tokenizer.control.bos, *tokenizer.encode(text)]
     ids = list(ids or ())
+    require_some(ids)
     check_ids(ids, opened.config.vocab_size)
     network = build_network(opened, chosen, progress=progress)
     started = time.monotonic()
@@ -98,60 +110,18 @@ def score(
     seconds = time.monotonic() - started
     if tokenizer is not None and max(ids) >= tokenizer.vocab_size:  # a model may have ids that its tokenizer lacks
         tokenizer = None
-    n_bytes = sum(len(tokenizer.pieces[token]) for token in ids[1:]) if tokenizer is not None else None
-    return Score(ids, logprobs, n_bytes, seconds), opened.name, chosen
+    pieces = [tokenizer.pieces[token] for token in ids] if tokenizer is not None else None
+    return Score(ids, logprobs, pieces, seconds), opened.name, chosen
 
 
-def check_ids(ids: Sequence[int], vocab_size: int) -> None:
-    """Raises ConfigError."""
-    if not ids:
-        raise ConfigError("--ids: no ids, expected at least one")
-    for position, token in enumerate(ids):
-        if not 0 <= token < vocab_size:
-            raise ConfigError(
-                f"token id {token} at position {position}: expected 0 to {vocab_size - 1}, the vocabulary"
-            )
-
-
-def read_bytes(path: str, stdin: BinaryIO) -> bytes:
-    """A file, or standard input for "-". Raises ConfigError."""
-    if path == "-":
-        return stdin.read()
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}), expected a text file or -") from None
-
-
-def decoded(text: bytes, source: str) -> str:
-    """Line ends stay as they are. Raises ConfigError."""
-    try:
-        return text.decode("utf-8")
-    except UnicodeDecodeError as error:
-        byte = text[error.start]
-        raise ConfigError(
-            f"{source}: not UTF-8 (byte 0x{byte:02x} at offset {error.start}), expected UTF-8 text"
-        ) from None
-
-
-def parse_ids(text: str) -> list[int]:
-    """`1,2,3`, also with white space. Raises ConfigError."""
-    words = text.replace(",", " ").split()
-    for word in words:
-        if not (word.isascii() and word.isdigit() and len(word) <= 10):
-            raise ConfigError(f"--ids: {word!r} is no token id, expected whole numbers such as 1,2,3")
-    if not words:
-        raise ConfigError("--ids: no ids, expected whole numbers such as 1,2,3")
-    return [int(word) for word in words]
-
-
-def as_object(scored: Score, *, model: str, precision: str) -> dict:
-    """For --json."""
-    return {
+def as_object(scored: Score, *, model: str, precision: str, with_tokens: bool = False) -> dict:
+    """For --json. `token_logprobs` goes with `ids`, null first; `logprobs` is the same without that null."""
+    found: dict[str, object] = {
         "model": model,
         "precision": precision,
         "n_tokens": len(scored.ids),
         "ids": scored.ids,
+        "token_logprobs": [None, *scored.logprobs],
         "logprobs": scored.logprobs,
         "total_logprob": scored.total,
         "perplexity": scored.perplexity,
@@ -159,25 +129,60 @@ def as_object(scored: Score, *, model: str, precision: str) -> dict:
         "bits_per_byte": scored.bits_per_byte,
         "seconds": round(scored.seconds, 3),
     }
+    if with_tokens:
+        found["tokens"] = [
+            {"position": row.position, "id": row.id, "text": row.text, "logprob": row.logprob} for row in rows(scored)
+        ]
+    return found
 
 
-def as_lines(scored: Score, *, model: str, precision: str) -> list[str]:
+def as_lines(scored: Score, *, model: str, precision: str, is_automatic: bool = False) -> list[str]:
     """For people."""
     n_scored = len(scored.logprobs)
+    chosen = " (auto; --precision fp32 measures the weights as they are stored)"
     lines = [
-        f"model            {model}, {precision}",
-        f"tokens           {len(scored.ids)}, of which {n_scored} are scored: all but the first",
+        f"model            {model}, {precision}{chosen if is_automatic and precision != 'fp32' else ''}",
+        f"tokens           {len(scored.ids)}, of which {n_scored} {'is' if n_scored == 1 else 'are'} scored: all but the first",
         f"log-probability  {scored.total:.4f} in all (natural logarithm)",
+        f"a token          {scored.total / n_scored:.4f} on average, perplexity {_shown(scored.perplexity)}",
     ]
-    if scored.perplexity is not None:
-        mean = scored.total / n_scored
-        lines.append(f"a token          {mean:.4f} on average, perplexity {scored.perplexity:.4f}")
     if scored.bits_per_byte is not None:
         lines.append(
             f"bits per byte    {scored.bits_per_byte:.4f} over the {scored.n_bytes} bytes of the scored tokens"
         )
     lines.append(f"time             {scored.seconds:.2f} s, {n_scored / max(scored.seconds, 1e-9):.0f} tokens/s")
     return lines
+
+
+def token_lines(scored: Score) -> Iterator[str]:
+    """For people: a line for each token, its text last, in quotes and escaped so that it cannot steer a terminal."""
+    width = max(8, len(str(len(scored.ids))))
+    yield f"{'position':>{width}} {'id':>7} {'log-prob.':>11}  text"
+    for row in rows(scored):
+        logprob = "-" if row.logprob is None else f"{row.logprob:.4f}"
+        yield f"{row.position:>{width}} {row.id:>7} {logprob:>11}  {row.text or '-'}"
+
+
+def rows(scored: Score) -> Iterator[TokenRow]:
+    for i, token in enumerate(scored.ids):
+        text = None if scored.pieces is None else _quoted(scored.pieces[i])
+        yield TokenRow(i + 1, token, text, scored.logprobs[i - 1] if i else None)
+
+
+def _quoted(piece: bytes) -> str:
+    """As Python writes it: text where the bytes are some, `b'...'` where a character is in several tokens, "" for none."""
+    if not piece:
+        return ""
+    try:
+        return repr(piece.decode("utf-8"))
+    except UnicodeDecodeError:
+        return repr(piece)
+
+
+def _shown(perplexity: float | None) -> str:
+    if perplexity is None:
+        return f"above 1e{MAX_EXPONENT / math.log(10):.0f}"
+    return f"{perplexity:.4f}" if perplexity < 1e6 else f"{perplexity:.4e}"
 
 
 def _tokenizer_if_any(source: Source) -> Tokenizer | None:
@@ -190,4 +195,4 @@ def _tokenizer_if_any(source: Source) -> Tokenizer | None:
 
 def _exp(value: float) -> float | None:
     """None beyond what a float holds, which JSON could not hold either."""
-    return math.exp(value) if value < 700 else None
+    return math.exp(value) if value < MAX_EXPONENT else None

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
+from cache.chain import SLICE_TOKENS
 from daemon.completion import Engine, Value
 from daemon.protocol import Document
 from daemon.worker import Worker
@@ -20,11 +21,13 @@ class WatchedEngine(Engine):
         super().__init__(*arguments, **named)  # type: ignore[arg-type]
         self.fed: list[np.ndarray] = []
         self.before_slice: Callable[[], None] = lambda: None
+        self.feeder.piece_tokens = lambda: SLICE_TOKENS  # type: ignore[method-assign]  # pieces have their own tests
+        self.feed = self.watched
 
-    def feed(self, tokens: np.ndarray, value: Value | None) -> Value:
+    def watched(self, tokens: np.ndarray, value: Value | None) -> Value:
         self.before_slice()
         self.fed.append(tokens)
-        return super().feed(tokens, value)
+        return self.feeder.feed(tokens, value)
 
     @property
     def n_fed(self) -> int:

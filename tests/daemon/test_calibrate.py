@@ -37,6 +37,7 @@ from daemon.protocol import (
     CalibrationFailure,
     CalibrationHole,
     CalibrationProgress,
+    CalibrationReset,
     CalibrationResult,
     CalibrationStart,
     CompletionRequest,
@@ -208,7 +209,7 @@ def test_a_calibration(bundled: LoadedModel, documents: list[Document]) -> None:
     ways = [(row.strategy, row.window) for row in result.rows]
     assert ways == [("spm", SMALL), ("instruct", SMALL), ("plain", SMALL), ("spm", LARGE)]
     assert (result.strategy, result.window) == (result.default_strategy, result.default_window) == ("spm", SMALL)
-    assert "3 holes are too few" in result.notes[-1]
+    assert result.notes[-1] == "3 holes are too few to choose by: fewer than 20; nothing was kept"
     assert result.feed_tokens_per_s > 100
     assert result.decode_tokens_per_s > 10
     assert result.context_tokens > 500
@@ -284,15 +285,25 @@ def news_of(output: bytes) -> list[CalibrationProgress | CalibrationResult | Cal
 
 def test_the_process_keeps_what_it_finds(cache: Path, bundled: LoadedModel, documents: list[Document]) -> None:
     start = msgspec.json.encode(CalibrationStart(windows=[SMALL], documents=documents))
-    job = b"\n".join([start, *(msgspec.json.encode(replaced) for replaced in one_window(HOLES[:2]))])
-    output, complaints = process(cache).communicate(job, timeout=PATIENCE_S)
+    few = b"\n".join([start, *(msgspec.json.encode(hole) for hole in one_window(HOLES[:2]))])
+    output, complaints = process(cache).communicate(few, timeout=PATIENCE_S)
+    result = news_of(output)[-1]
+    assert isinstance(result, CalibrationResult), complaints
+    assert (result.profile, read_profile(bundled.digest)) == ("", None)
+    enough = b"\n".join([start, *(msgspec.json.encode(hole) for hole in one_window(HOLES[:2] * (MIN_HOLES // 2)))])
+    output, complaints = process(cache).communicate(enough, timeout=PATIENCE_S)
     *progress, result = news_of(output)
     assert isinstance(result, CalibrationResult), complaints
     assert all(isinstance(each, CalibrationProgress) for each in progress)
     kept = read_profile(bundled.digest)
     assert kept is not None
-    assert (result.profile, kept.strategy, kept.n_holes) == (str(profile_path(bundled.digest)), "spm", 2)
+    assert (result.profile, kept.strategy, kept.n_holes) == (str(profile_path(bundled.digest)), "spm", 20)
     assert json.loads(Path(result.profile).read_text())["window"] == {"step": 300, "suffix_chars": 100}
+    output, _ = process(cache, "--reset").communicate(b"", timeout=PATIENCE_S)
+    assert msgspec.json.decode(output, type=CalibrationReset) == CalibrationReset(
+        model="bundled", profile=result.profile, was_there=True
+    )
+    assert read_profile(bundled.digest) is None
 
 
 def one_window(holes: list[CalibrationHole]) -> list[CalibrationHole]:
@@ -342,7 +353,7 @@ def test_speeds_are_of_the_model(random_network: Callable, bundled: LoadedModel)
     from daemon.measure import decode_speed, feed_speed
 
     class Slow:
-        config, numerics, weight_bytes = bundled.config, "slow", 0
+        config, numerics, weight_bytes, any_cut = bundled.config, "slow", 0, False
 
         def __call__(self, ids: torch.Tensor, state=None, *, last_only: bool = False, into=None):
             time.sleep(0.02)

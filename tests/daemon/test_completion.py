@@ -275,3 +275,11 @@ def test_matches_of_a_long_generation() -> None:
     ids = [n % 250 + 11 for n in range(1000)]
     for n in range(0, 1000, 90):
         assert matcher(ids[:n])[0].tokens.tolist() == [ids[n]]
+
+
+@pytest.mark.parametrize(("rest", "why"), [("@@@ no model says that", "rest_of_line"), ("", None)])
+def test_an_empty_suggestion_says_why(engine, rest: str, why: str | None) -> None:
+    made = complete(engine, no_base(engine), changed(rest_of_line=rest, max_tokens=16))
+    assert (made.text == "", made.report.empty_because) == (why is not None, why)
+    late = complete(engine, no_base(engine), changed(rest_of_line=rest), cancelled=lambda: True)
+    assert (late.text, late.report.empty_because) == ("", None)

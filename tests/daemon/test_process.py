@@ -80,6 +80,7 @@ def complete(client: httpx.Client, **request: object) -> dict:
 def test_health_names_the_service_and_the_model(client: httpx.Client) -> None:
     health = client.get("/healthz").json()
     assert (health["service"], health["state"], health["model"]["id"]) == ("codestral-lsp", "ready", "bundled")
+    assert (health["asked_model"], health["asked_precision"], health["reading"]) == ("bundled", "auto", None)
     assert client.get("/v1/models").json()["data"] == [health["model"]]
 
 

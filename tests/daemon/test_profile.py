@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from daemon.completion import Engine
-from daemon.profile import Profile, ProfileError, profile_path, read_profile, strategy_of, write_profile
+from daemon.profile import Profile, ProfileError, profile_path, read_profile, remove_profile, strategy_of, write_profile
 from daemon.protocol import WindowSizes
 from model.checkpoint import LoadedModel
 from model.fim import StrategyError
@@ -51,6 +51,16 @@ def test_a_profile_comes_back(cache: Path) -> None:
     written = read_profile(digest)
     assert written is not None
     assert written.n_holes == 7
+
+
+def test_a_profile_is_removed(cache: Path) -> None:
+    assert not remove_profile(b"d")
+    path = write_profile(b"d", PROFILE)
+    assert remove_profile(b"d")
+    assert not path.exists()
+    path.mkdir()
+    with pytest.raises(ProfileError, match=r"cannot be removed .* expected a file of your own"):
+        remove_profile(b"d")
 
 
 DAMAGED = [
@@ -111,6 +121,7 @@ def test_a_daemon_asks_as_its_profile_says(cache: Path, bundled: LoadedModel) ->
                 write_profile(bundled.digest, profile)
             card, text = asked_of_a_daemon(Path(folder) / "d.sock", cache)
             assert (card["strategy"], card["window"]) == expected
+            assert card["calibrated"] == (None if profile is None else {"n_holes": 40, "date": "2026-11-24"})
             assert isinstance(text, str)
 
 

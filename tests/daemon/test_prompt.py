@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cache.chain import SLICE_TOKENS, Chain
-from daemon.prompt import LINE_GRID, LINE_JUMP_TOKENS, MAX_LINE_TOKENS, Context, Prompt, Prompter
+from daemon.prompt import KEPT_INDEXES, LINE_GRID, LINE_JUMP_TOKENS, MAX_LINE_TOKENS, Context, Prompt, Prompter
 from daemon.protocol import CompletionRequest, Document
 from model.fim import ANSWER, BREAK, OPENING, QUESTION, STRATEGIES, layout_of
 from model.source import BUNDLED
@@ -341,3 +341,18 @@ def test_spm_and_plain_read_the_same_files_and_instruct_does_not(documents: list
         strategy: prompter_of("bundled", strategy).context(documents, max_tokens=100_000).id for strategy in STRATEGIES
     }
     assert ids["spm"] == ids["plain"] != ids["instruct"]
+
+
+def test_an_index_is_sorted_once_for_the_same_documents(prompter: Prompter, documents: list[Document]) -> None:
+    """Also where the tokens are the same and the documents are not: an index knows whose they are."""
+    again = [Document(path=each.path, text=each.text) for each in documents]
+    first, second = (prompter.context(each, max_tokens=100_000) for each in (documents, again))
+    assert first.index is second.index
+    assert prompter.context(documents[:-1], max_tokens=100_000).index is not first.index
+    renamed = [Document(path="other.py", text=documents[0].text), *documents[1:]]
+    assert prompter.context(renamed, max_tokens=100_000).index is not first.index
+    changed = [*documents[:-1], Document(path=documents[-1].path, text=documents[-1].text + "# more\n")]
+    assert prompter.context(changed, max_tokens=100_000).index is not first.index
+    for n in range(KEPT_INDEXES):
+        prompter.context([Document(path="a.py", text=f"x = {n}\n")], max_tokens=100_000)
+    assert prompter.context(documents, max_tokens=100_000).index is not first.index

@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.protocol import CompletionRequest
-from daemon.trim import Trim, closable_brackets, line_stop, open_brackets, overrun_of, trimmed, unopened_brackets
+from daemon.trim import (
+    Trim,
+    closable_brackets,
+    line_stop,
+    open_brackets,
+    outcome_of,
+    overrun_of,
+    trimmed,
+    unopened_brackets,
+)
 
 
 def request(prompt: str = "", rest: str = "", suffix: str = "", stop: tuple[str, ...] = ()) -> CompletionRequest:
@@ -98,6 +107,87 @@ ROWS = [
 @pytest.mark.parametrize("row", ROWS, ids=[f"{number}-{row[1]!r}" for number, row in enumerate(ROWS)])
 def test_what_is_shown(row: tuple) -> None:
     check(*row)
+
+
+# Text right of the cursor is met at whole tokens only: generated, rest -> what is inserted, and why nothing is.
+BOUNDARIES = [
+    # A word is not cut in its middle, at neither end of what both texts share.
+    ("parent", "top", "", "rest_of_line"),
+    ("parent", "t", "", "rest_of_line"),
+    ("x + t", "top", "", "rest_of_line"),
+    ("x + fo", " + foo", "", "rest_of_line"),
+    ("f(topology)", "top)", "", "rest_of_line"),
+    ("stop = top", "top", "stop = ", None),
+    ("stop, top", "top", "stop, ", None),
+    ("a.result_xylophone", "result_x_long + 1", "", "rest_of_line"),
+    ("a.result_x_long + 1", "result_x_long + 1", "a.", None),
+    ("a.result_x_long", "result_x_long + 1", "a.", None),
+    ("x1", "1", "", "rest_of_line"),
+    ("x, 1", "1", "x, ", None),
+    ("value_", "_private", "", "rest_of_line"),
+    ("items = list(xs", "(xs)", "items = list", None),
+    ("desktop if top else", "top if x else y", "", "rest_of_line"),
+    ("desktop if top if x", "top if x else y", "desktop if ", None),
+    ("", "top", "", "rest_of_line"),
+    ("top", "top", "", "present"),
+    # Closers and quotes part from anything.
+    ("items)", ")", "items", None),
+    ("items))", ")", "items)", None),
+    ("xs[0]])", "])", "xs[0]", None),
+    ("List<T>>", ">", "List<T>", None),
+    ("name'", "'", "name", None),
+    ('doc"""', '"""', "doc", None),
+    ('doc"""', '"', 'doc""', None),
+    ("it's'", "'", "it's", None),
+    (")", ")", "", "present"),
+    # An operator is whole too.
+    ("x ==", "= y", "", "rest_of_line"),
+    ("x =", " == y", "", "rest_of_line"),
+    ("x ==", " == y", "x", None),
+    ("a + b", "+ b", "a ", None),
+    ("f(**kw)", "*kw)", "", "rest_of_line"),
+    ("f(**kw)", "**kw)", "f(", None),
+    ("a->b", ">b", "", "rest_of_line"),
+    ("a->b", "->b", "a", None),
+    ("std::", "::string s", "std", None),
+    ("std:", "::string s", "", "rest_of_line"),
+    # In any script; what belongs to the character before it does not part from it.
+    ("größe", "ße = 1", "", "rest_of_line"),
+    ("die größe", "größe = 1", "die ", None),
+    ("переменная", "ная", "", "rest_of_line"),
+    ("ab日本", "本", "", "rest_of_line"),
+    ("e\u0301", "\u0301x", "", "rest_of_line"),
+    ("x = 🙂", "🙂", "x = ", None),
+    ("👩\u200d💻", "\u200d💻", "", "rest_of_line"),
+]
+
+
+@pytest.mark.parametrize(("generated", "rest", "inserted", "why"), BOUNDARIES)
+def test_what_stands_to_the_right_is_met_at_a_boundary(
+    generated: str, rest: str, inserted: str, why: str | None
+) -> None:
+    made = outcome_of(generated.encode(), request("", rest))
+    assert (made.text, made.empty_because) == (inserted, why)
+    assert trimmed(generated.encode(), request("", rest)) == inserted
+    if inserted:  # both together go on from what the model wrote, as far as it goes
+        assert (inserted + rest).startswith(generated.removesuffix(rest))
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "why"),
+    [
+        ("\n", request(), "blank"),
+        ("  ", request("", "x"), "rest_of_line"),
+        ("  ", request("", ")"), "blank"),
+        ("    return x", request("", "", "    return x\n"), "next_line"),
+        ("x", request(), None),
+        ("\nprint(x)\n", request("    x = "), "leaves"),
+        ("urn x\n", request("    ret", "", "    return x\n"), "next_line"),
+    ],
+)
+def test_why_there_is_nothing(text: str, wanted: CompletionRequest, why: str | None) -> None:
+    made = Trim(wanted, open_ended=True).outcome(text.encode())
+    assert (made.text == "", made.empty_because) == (why is not None, why)
 
 
 STOPS = [
@@ -278,7 +368,8 @@ def test_an_open_ended_text_is_stopped_and_cut(text: bytes, shown: str, reason: 
 
 def test_what_stands_to_the_right_stops_the_text() -> None:
     made = Trim(request("for line in ", "text) if x:"), open_ended=True)
-    assert [made.stop(text) for text in (b"lines(", b"lines(text) ", b"lines(text) if")] == [None, None, "suffix"]
+    texts = (b"lines(", b"lines(text) ", b"lines(text) if", b"lines(text) iffy", b"lines(text) if ")
+    assert [made.stop(text) for text in texts] == [None, None, None, None, "suffix"]
     assert made.shown(b"lines(text) if x") == "lines("
     assert Trim(request("f(", ")"), open_ended=True).stop(b"a") is None
 

@@ -83,6 +83,22 @@ def test_a_context_is_read_once(engine, start: Start, documents: list[Document])
     assert engine.n_fed == made.report.tokens_fed <= 16
 
 
+def test_what_is_being_read_is_said(engine, start: Start, documents: list[Document]) -> None:
+    worker = start(engine)
+    assert worker.reading is None
+    hold = Hold(engine, at=3)
+    status = worker.add_context(documents)
+    hold.wait()
+    seen = worker.reading
+    hold.go.set()
+    assert seen is not None
+    assert (seen.context, seen.tokens) == (status.id, status.tokens)
+    assert 0 < seen.tokens_done < seen.tokens
+    assert seen.tokens_per_s > 0
+    wait_ready(worker, status.id)
+    assert worker.reading is None
+
+
 def test_more_documents_feed_only_what_is_new(engine, start: Start, documents: list[Document]) -> None:
     worker = start(engine)
     first = wait_ready(worker, worker.add_context(documents[:-1]).id)

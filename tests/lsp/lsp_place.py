@@ -5,11 +5,14 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from typing import Any
 import pytest
 from lsp_client import PATIENCE_S, LspClient
 
+GARBAGE = b"SSH-2.0-OpenSSH_9.2\r\n"  # what a server of something else may say
 STUB = Path(__file__).parent / "stub_daemon.py"
 
 
@@ -129,3 +133,25 @@ def remove_place(place: Place) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(event["pid"], signal.SIGKILL)
     shutil.rmtree(place.root, ignore_errors=True)
+
+
+@contextmanager
+def answering(path: Path, answer: bytes) -> Iterator[None]:
+    """A foreign server on the daemon's socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:  # closed: the test is over
+                    return
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield
+        listener.shutdown(socket.SHUT_RDWR)

@@ -5,7 +5,7 @@
 It takes a lock as the real one does and writes one JSON line for each thing that happens to the file in STUB_EVENTS.
 The environment tells it how to behave; the text of a completion is `<n>`, the number of the request, unless the
 prompt's last line holds an order: `#wait` answers when the client has gone, `#fail` answers 500, `#two` gives two
-lines, `#nothing` an empty text.
+lines, `#nothing` an empty text and `#stuck` one because of the text right of the cursor.
 """
 
 import argparse
@@ -29,6 +29,8 @@ from starlette.routing import Route
 
 from daemon.protocol import (
     PROTOCOL_VERSION,
+    BackgroundReading,
+    Calibrated,
     Choice,
     CompletionRequest,
     CompletionResponse,
@@ -54,6 +56,8 @@ CARD = ModelCard(
     bytes_per_token=3.0,
     max_context_tokens=100_000,
     window=msgspec.json.decode(WINDOW, type=WindowSizes) if WINDOW else None,
+    strategy="spm" if WINDOW else None,
+    calibrated=Calibrated(n_holes=40, date="2026-11-24") if WINDOW else None,
 )
 
 
@@ -64,8 +68,8 @@ def event(kind: str, **details: Any) -> None:
 
 
 class Stub:
-    def __init__(self, model: str) -> None:
-        self.model = model
+    def __init__(self, model: str, precision: str) -> None:
+        self.model, self.precision = model, precision
         self.started = time.monotonic()
         self.tokens: dict[str, int] = {}
         self.steps: dict[str, int] = {}
@@ -99,8 +103,18 @@ class Stub:
                 store_budget_bytes=2_000_000,
                 uptime_s=time.monotonic() - self.started,
                 idle_timeout_s=1800.0,
+                asked_model=self.model,
+                asked_precision=self.precision,
+                reading=self.reading(),
             )
         )
+
+    def reading(self) -> BackgroundReading | None:
+        left = [self.as_status(context) for context in self.tokens if self.steps[context] < FEED_STEPS]
+        if not left:
+            return None
+        first = left[0]
+        return BackgroundReading(context=first.id, tokens=first.tokens, tokens_done=first.tokens_fed, tokens_per_s=10.0)
 
     async def post(self, request: Request) -> Response:
         body = await request.body()
@@ -140,8 +154,15 @@ class Stub:
             return refuse(499, "cancelled", "the client closed its connection")
         if "#fail" in order:
             return refuse(500, "internal", "the completion failed: as ordered")
-        text = "" if "#nothing" in order else f"<{number}>\n<more>" if "#two" in order else f"<{number}>"
-        return answer(response(text, context_tokens=self.tokens.get(wanted.context or "", 0)))
+        text = (
+            ""
+            if "#nothing" in order or "#stuck" in order
+            else f"<{number}>\n<more>"
+            if "#two" in order
+            else f"<{number}>"
+        )
+        why = "rest_of_line" if "#stuck" in order else None
+        return answer(response(text, context_tokens=self.tokens.get(wanted.context or "", 0), empty_because=why))
 
     async def shutdown(self, _: Request) -> Response:
         assert self.server is not None
@@ -149,7 +170,7 @@ class Stub:
         return answer({})
 
 
-def response(text: str, *, context_tokens: int) -> CompletionResponse:
+def response(text: str, *, context_tokens: int, empty_because: str | None) -> CompletionResponse:
     return CompletionResponse(
         id="cmpl-1",
         model="stub",
@@ -164,6 +185,7 @@ def response(text: str, *, context_tokens: int) -> CompletionResponse:
             context_ready=context_tokens > 0,
             stopped_by="line",
             ms=Timings(context=0.5, feed=1.5, decode=2.0, total=4.0),
+            empty_because=empty_because,
         ),
     )
 
@@ -220,7 +242,7 @@ def main() -> None:
         idle_minutes=wanted.idle_minutes,
         cwd=os.getcwd(),
     )
-    asyncio.run(serve(Stub(wanted.model), listener))
+    asyncio.run(serve(Stub(wanted.model, wanted.precision), listener))
     wanted.socket.unlink(missing_ok=True)
     event("left")
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -80,6 +81,23 @@ def test_holes_are_cut_where_people_type(n_holes: int) -> None:
     counts = [sum(hole.where == where for hole in holes) for where in PLACES]
     assert max(counts) - min(counts) <= 2
     assert len({(hole.path, hole.text.count("\n", 0, hole.offset)) for hole in holes}) == n_holes  # a line has one hole
+
+
+@pytest.mark.parametrize(
+    ("n_holes", "n_repository", "n_files"),
+    [(24, 48, 24), (4, 8, 4), (40, 20, 10), (7, 100, 7), (3, 2, 1), (24, 30, 15)],
+)
+def test_holes_are_spread_over_many_files(n_holes: int, n_repository: int, n_files: int) -> None:
+    files = [SourceFile(f"{n}.py", TEXTS["shlex.py"]) for n in range(n_repository)]
+    for seed in range(3):
+        holes = cut_holes(files, n_holes=n_holes, seed=seed)
+        by_file = Counter(hole.path for hole in holes)
+        assert (len(holes), len(by_file)) == (n_holes, n_files)
+        assert max(by_file.values()) <= n_holes // n_files + 1
+    # Small ones leave theirs to others, not all to one.
+    small = [SourceFile(f"s{n}.py", "x = 1\n" * 10 + f"y_{n} = 1\n") for n in range(n_repository)]
+    by_file = Counter(hole.path for hole in cut_holes([*files, *small], n_holes=n_holes, seed=0))
+    assert max(by_file.values()) <= n_holes // n_files + 1
 
 
 def test_the_same_seed_cuts_the_same_holes() -> None:
@@ -191,13 +209,20 @@ def test_the_table() -> None:
         "   strategy  window    exact line  similarity     gain       nats/token  key               move",
         "   spm       1200+400  25 % ± 7    0.500 ± 0.050  (default)  -1.50       1.6 tokens, 8 ms  300 tokens, 40 ms",
         "*  plain     1200+400  25 % ± 7    0.500 ± 0.050  +0.100     -           1.6 tokens, 8 ms  300 tokens, 40 ms",
+        "window A+B: characters above+below the cursor's line; nats/token: log-probability of the true rest, nearer 0 is better; "
+        "key, move: what one more typed character costs, and a cursor somewhere new",
         "",
-        "kept: plain with window 1200+400",
-        "- a note",
+        "kept: plain with window 1200+400; the profile is the model's, for every repository",
         "profile: /cache/profiles/1.json",
+        "- a note",
     ]
     default = msgspec.structs.replace(RESULT, strategy="spm")
-    assert "kept: spm with window 1200+400, the default" in report_of(default)
+    assert "kept: spm with window 1200+400, the default; the profile is the model's, for every repository" in report_of(
+        default
+    )
+    few = report_of(msgspec.structs.replace(RESULT, n_holes=1, profile=""))
+    assert few[1].startswith("1 hole, ")
+    assert few[-2:] == ["nothing was kept", "- a note"]
 
 
 # What the front end makes of it.
@@ -265,9 +290,9 @@ def test_on_a_repository_spm_is_kept_for_the_bundled_model(place: Place, reposit
     (profile,) = profiles(place)
     assert (str(profile), oct(profile.stat().st_mode & 0o777)) == (result.profile, "0o600")
     assert json.loads(profile.read_text())["strategy"] == "spm"
-    assert "24 holes in 4 files" in done.stderr
+    assert "24 holes in " in done.stderr
     assert "asking as instruct" in done.stderr
-    assert "the running daemon was stopped" in done.stderr
+    assert "1 running daemon of this model stopped: the next one uses this" in done.stderr
     assert "\r" not in done.stderr  # no terminal is there to rewrite a line
 
 
@@ -276,14 +301,42 @@ def test_a_table_for_people(place: Place, repository: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("model bundled (")
     assert "\n*  spm " in done.stdout
-    assert "2 holes are too few to choose by" in done.stdout
-    assert "stopped" not in done.stderr
+    assert "2 holes are too few to choose by: fewer than 20; nothing was kept" in done.stdout
+    assert "\nnothing was kept\n" in done.stdout
+    assert f"{repository}: 2 holes in 2 files\n" in done.stderr
+    assert "nothing was kept: a profile that the model had before stays, and so does a running daemon" in done.stderr
+    assert profiles(place) == []
+
+
+def test_a_profile_can_be_removed_and_few_holes_do_not_overwrite_it(place: Place, repository: Path) -> None:
+    """The stub stands for the daemon that has it."""
+    from model.source import open_source
+
+    cache = place.root / "home" / ".cache" / "codestral-lsp"
+    kept = cache / "profiles" / f"{open_source('bundled').digest.hex()}.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("an earlier, better one")
+    assert place.run("complete", "b.py:2:5").returncode == 0
+    assert calibrate(place, "--holes", "1", cwd=repository).returncode == 0
+    assert kept.read_text() == "an earlier, better one"
+    assert place.run("status").stdout.startswith("daemon")
+    done = calibrate(place, "--reset", cwd=repository)
+    assert (done.returncode, kept.exists()) == (0, False)
+    assert done.stdout == f"{kept}: removed, model bundled is asked in its default way again\n"
+    assert done.stderr == "1 running daemon of this model stopped\n"
+    assert calibrate(place, "--reset", cwd=repository).stdout == "model bundled has no profile\n"
+    again = json.loads(calibrate(place, "--reset", "--json", cwd=repository).stdout)
+    assert (again["model"], again["was_there"]) == ("bundled", False)
+    bad = calibrate(place, "--reset", "--model", "/nope", cwd=repository)
+    assert (bad.returncode, bad.stdout, bad.stderr.count("\n")) == (1, "", 1)
+    assert "/nope: no such folder or file" in bad.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("/nowhere",), "/nowhere: not in a git repository, expected one"),
+        (("/nowhere",), "/nowhere: no such file or folder"),
+        (("/",), "/: not in a git repository, expected one"),
         (("--model", "no/such/folder.gguf"), "no/such/folder.gguf"),
         (("--holes", "0"), "Invalid value for '--holes'"),
         (("--strategy", "spm"), "No such option"),

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from lsp_place import PATIENCE_S, Place, program, wait_until
 
+from daemon.protocol import Report, Timings
 from lsp.__main__ import run
 from lsp.commands import in_place, parse_place
+from lsp.terminal import counted, reading_line, why_nothing
 
 HELP = "(see codestral-lsp --help)"
 COMPLETE_HELP = "(see codestral-lsp complete --help)"
@@ -20,6 +22,22 @@ COMPLETE_HELP = "(see codestral-lsp complete --help)"
 BAD: list[tuple[list[str], int, str]] = [
     ([], 2, f"expected --stdio or a command {HELP}"),
     (["--stdio", "status"], 2, f"--stdio stands alone, without a command {HELP}"),
+    (
+        ["--stdio", "--model", "x"],
+        2,
+        "--stdio takes no --model: an editor sets it as 'model' in initializationOptions, or in the environment as "
+        f"CODESTRAL_LSP_MODEL {HELP}",
+    ),
+    (
+        ["--precision", "int8", "status"],
+        2,
+        f"--precision stands behind a command, as in codestral-lsp status --precision int8 {HELP}",
+    ),
+    (
+        ["stop", "--all", "--model", "m"],
+        2,
+        "--all ends every daemon, so it takes no --model and no --precision (see codestral-lsp stop --help)",
+    ),
     (["compleet"], 2, f"No such command 'compleet'. Did you mean 'complete'? {HELP}"),
     (["complete"], 2, f"Missing argument 'PATH:LINE:COLUMN'. {COMPLETE_HELP}"),
     (["complete", "a.py"], 2, f"a.py: expected PATH:LINE:COLUMN {COMPLETE_HELP}"),
@@ -100,11 +118,50 @@ def test_complete_json_is_one_object(place: Place) -> None:
         "tokens_fed": 3 + n_context,
         "tokens_reused": 0,
         "stopped_by": "line",
+        "empty_because": None,
     }
     assert (set(ms), ms["feed"], ms["decode"]) == ({"context", "feed", "decode", "total"}, 1.5, 2.0)
     assert ms["context"] >= 0.5 and ms["total"] >= ms["context"] + 3.5 - 0.2  # each is rounded
     asked = place.events("complete")[0]
     assert (asked["prompt"], asked["rest_of_line"], asked["suffix"]) == ("x = ", "first()", "y = \n")
+
+
+def test_no_suggestion_says_why(place: Place) -> None:
+    (place.repository / "c.py").write_text("#stuck = parent.children[0] + something_else(1)\n#nothing\n")
+    done = place.run("complete", "c.py:1:7")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == (
+        "c.py:1:7: no suggestion: the line goes on right of the cursor with `= parent.children[0] + some...`, and what the "
+        "model says does not lead up to it; ask at the end of a line\n"
+    )
+    answer = json.loads(place.run("complete", "c.py:1:7", "--json").stdout)
+    assert (answer["text"], answer["stopped_by"], answer["empty_because"]) == ("", "line", "rest_of_line")
+    assert place.run("complete", "c.py:2:9").stderr == "c.py:2:9: no suggestion\n"
+
+
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [
+        ("blank", "the model ends the line here"),
+        ("present", "all that the model says stands right of the cursor already"),
+        ("next_line", "the model says the line that stands below already"),
+        ("leaves", "what the model says does not belong here"),
+        ("of a later daemon", None),
+        (None, None),
+    ],
+)
+def test_the_reasons(why: str | None, said: str | None) -> None:
+    report = Report(
+        context_tokens=0, tokens_fed=0, tokens_reused=0, segment="root", context_ready=True, stopped_by="line",
+        ms=Timings(), empty_because=why,
+    )  # fmt: skip
+    assert why_nothing(report, "x") == said
+
+
+def test_how_far_reading_is() -> None:
+    assert reading_line(5, 2005, tokens_per_s=100.0) == "5 of 2005 tokens, 100 tokens/s, 20 s left"
+    assert reading_line(0, 2000, tokens_per_s=0.0) == "0 of 2000 tokens"
+    assert (counted(1, "hole"), counted(0, "hole"), counted(2, "hole")) == ("1 hole", "0 holes", "2 holes")
 
 
 def test_complete_from_another_folder_counts_code_points(place: Place) -> None:
@@ -156,21 +213,25 @@ def test_a_path_may_have_colons() -> None:
 
 
 def test_status_and_stop(place: Place) -> None:
-    assert (place.run("status").stdout, place.run("status").returncode) == ("no daemon runs for model bundled\n", 0)
-    assert json.loads(place.run("status", "--json").stdout) == {"running": False}
+    assert (place.run("status").stdout, place.run("status").returncode) == ("no daemon runs\n", 0)
+    assert json.loads(place.run("status", "--json").stdout) == {"running": False, "daemons": []}
     assert (place.run("stop").stdout, place.run("stop").returncode) == ("no daemon runs for model bundled\n", 0)
-    assert place.run("complete", "b.py:2:5").returncode == 0
+    assert place.run("stop", "--all").stdout == "no daemon runs\n"
+    window = '{"step": 300, "suffix_chars": 40}'
+    assert place.run("complete", "b.py:2:5", STUB_WINDOW=window).returncode == 0
     shown = place.run("status").stdout.splitlines()
     pid = place.events("serving")[0]["pid"]
     assert shown[0].startswith(f"daemon   pid {pid}, version 0.0, ready, up ")
     assert shown[1:] == [
         "model    stub, contexts of up to 100000 tokens",
+        "profile  spm, window 300+40, calibrated with 40 holes on 2026-11-24",
         "contexts 1",
         "store    1.0 of 2.0 MB",
         "idle     ends after 30 min without a request",
     ]
     found = json.loads(place.run("status", "--json").stdout)
     assert (found["running"], found["pid"], found["model"]["id"], found["contexts"]) == (True, pid, "stub", 1)
+    assert [each["asked_model"] for each in found["daemons"]] == ["bundled"]
     assert (place.run("stop").stdout, place.run("stop").stdout) == ("stopped\n", "no daemon runs for model bundled\n")
     assert place.events("left")
 
@@ -181,14 +242,14 @@ def test_serve_is_the_daemon_itself(place: Place) -> None:
     assert (serving["pid"], serving["model"], serving["idle_minutes"]) == (process.pid, "bundled", 7.0)
     process.send_signal(signal.SIGTERM)
     process.wait(PATIENCE_S)
-    wait_until(lambda: place.run("status").stdout == "no daemon runs for model bundled\n", "the daemon's end")
+    wait_until(lambda: place.run("status").stdout == "no daemon runs\n", "the daemon's end")
 
 
 def test_a_model_is_a_daemon_of_its_own(place: Place) -> None:
     (place.repository / "models" / "m").mkdir(parents=True)
     assert place.run("complete", "b.py:2:5", "--model", "models/m").returncode == 0
     assert place.events("serving")[0]["model"] == str(place.repository / "models" / "m")
-    assert place.run("status").stdout == "no daemon runs for model bundled\n"
+    assert place.run("status", "--model", "bundled").stdout == "no daemon runs for model bundled\n"
     assert place.run("stop", "--model", "models/m").stdout == "stopped\n"
 
 
@@ -229,9 +290,11 @@ def test_a_reader_that_has_seen_enough(place: Place) -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["complete"], ["status"], ["stop"]])
+@pytest.mark.parametrize("command", [[], ["serve"], ["complete"], ["status"], ["stop"], ["calibrate"]])
 def test_help(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
     assert run([*command, "--help"]) == 0
     said, complained = capsys.readouterr()
     assert complained == ""
     assert said.startswith(f"Usage: {' '.join(['codestral-lsp', *command])}")
+    if command:
+        assert "CODESTRAL_LSP_MODEL" in said.replace("\n", "") and "CODESTRAL_LSP_PRECISION" in said

@@ -4,44 +4,17 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import stat
 import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from lsp_place import PATIENCE_S, Place, program, wait_until
+from lsp_place import GARBAGE, PATIENCE_S, Place, answering, program, wait_until
 
 from lsp.launch import is_alive, wait_gone
 
-GARBAGE = b"SSH-2.0-OpenSSH_9.2\r\n"
 OTHER_SERVICE = b'HTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\n{"service":"x","protocol":1}   '
 NOT_JSON = b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nnope"
-
-
-@contextmanager
-def answering(path: Path, answer: bytes) -> Iterator[None]:
-    """A foreign server on the daemon's socket."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(str(path))
-        listener.listen()
-
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:  # closed: the test is over
-                    return
-                with connection:
-                    connection.recv(4096)
-                    connection.sendall(answer)
-
-        threading.Thread(target=serve, daemon=True).start()
-        yield
-        listener.shutdown(socket.SHUT_RDWR)
 
 
 def log_of(place: Place) -> Path:
@@ -123,7 +96,7 @@ def test_a_newer_protocol_twice_is_an_error(place: Place) -> None:
 FOREIGN = [
     (GARBAGE, ["complete", "b.py:2:5"]),
     (OTHER_SERVICE, ["complete", "b.py:2:5"]),
-    (NOT_JSON, ["status"]),
+    (NOT_JSON, ["status", "--model", "bundled"]),
     (OTHER_SERVICE, ["stop"]),
 ]
 

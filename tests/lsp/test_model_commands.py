@@ -50,7 +50,7 @@ def test_their_own_help_comes_from_the_process_that_does_the_work(place: Place) 
 
 def test_exit_codes_and_lines_are_handed_through(place: Place) -> None:
     done = place.run("score", "--ids", "1,x")
-    expected = "codestral-lsp: --ids: 'x' is no token id, expected whole numbers such as 1,2,3\n"
+    expected = "codestral-lsp: --ids: 'x' is no token id (position 2), expected whole numbers such as 1,2,3\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", expected)
     done = place.run("score", "--", "--nothing")
     assert (done.returncode, done.stderr.startswith("codestral-lsp: --nothing: cannot be read")) == (1, True)
@@ -164,7 +164,7 @@ def test_the_daemon_hears_of_both(place: Place) -> None:
     assert (
         place.run("stop", "--model", HUB, "--precision", "int4").stdout == f"no daemon runs for model {HUB} in int4\n"
     )
-    assert place.run("stop", "--model", HUB).stdout == "stopped\n"
+    assert place.run("stop", "--model", HUB).stdout == "stopped 2 daemons\n"  # in each precision
 
 
 def test_an_editors_settings_reach_the_daemon(place: Place) -> None:

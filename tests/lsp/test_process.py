@@ -21,6 +21,13 @@ def test_the_end_of_stdin_is_the_end(place: Place) -> None:
     assert client.process.wait(PATIENCE_S) == 1
 
 
+def test_a_stdin_that_says_nothing_is_one_line(place: Place) -> None:
+    command = [*program(), "--stdio"]
+    done = subprocess.run(command, env=place.env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    line = "codestral-lsp: stdin ended before any editor said `initialize`, expected an editor's LSP messages there\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
+
+
 def test_the_editors_death_is_noticed_even_when_its_pipe_stays_open(place: Place) -> None:
     editor = subprocess.Popen(["sleep", "600"])
     client = place.client()

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -109,7 +110,28 @@ def test_the_table() -> None:
         "decode 1           92.50          11            99%         18%",
         "feed 1             92.00          11            99%         18%",
     ]
+    assert lines[-2:] == [
+        "a repository of 100,000 tokens is read in about 39 min, once",
+        "a typed key takes about 1087 ms until its suggestion is whole: 4 tokens fed, 10 decoded",
+    ]
     assert lines[7] == "feed 512        12000.00          43             1%         71%"
+
+
+FED = [
+    ({1: 10.0, 8: 24.0, 512: 1000.0}, 16.0),  # on the line between its neighbours
+    ({4: 13.0, 8: 24.0}, 13.0),
+    ({1: 10.0}, 40.0),
+    ({8: 24.0}, 12.0),
+]
+
+
+@pytest.mark.parametrize(("ms_of", "ms"), FED)
+def test_what_it_means_for_the_user(ms_of: dict[int, float], ms: float) -> None:
+    feeds = [Row("feed", n_tokens, each, 0.5, 0.5) for n_tokens, each in ms_of.items()]
+    measured = replace(MEASURED, rows=(Row("decode", 1, 7.0, 0.5, 0.5), *feeds))
+    assert bench.key_ms(measured) == pytest.approx(ms + 70)
+    n_widest = max(ms_of)
+    assert bench.read_s(measured, 100_000) == pytest.approx(100_000 / n_widest * ms_of[n_widest] / 1000)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "int4"])
@@ -123,6 +145,9 @@ def test_the_bundled_model(precision: str, capsys: pytest.CaptureFixture[str], m
     found = json.loads(out)
     assert (found["model"], found["precision"], found["threads"], found["rounds"]) == ("bundled", precision, 1, 5)
     assert list(found["feed"]) == ["1", "8"]
+    eight = found["feed"]["8"]["ms"]
+    assert found["read_100000_tokens_s"] == pytest.approx(12.5 * eight, rel=0.01, abs=0.01)
+    assert found["typed_key_ms"] > 10 * found["decode"]["ms"]
     for row in (found["decode"], *found["feed"].values()):
         assert row["ms"] > 0 and row["tokens_per_s"] == pytest.approx(1000 * row["n_tokens"] / row["ms"], rel=0.01)
         assert row["bandwidth_share"] > 0 and row["matrix_share"] > 0

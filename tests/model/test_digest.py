@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from model import digest
-from model.digest import cache_folder, digest_of
+from model.config import ConfigError
+from model.digest import cache_folder, digest_of, made_folder
 
 FAKE = "ab" * 32
 
@@ -140,3 +141,19 @@ def test_no_place_to_remember_is_no_error(files: list[Path], tmp_path: Path, mon
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("CODESTRAL_LSP_CACHE", str(tmp_path / "file"))
     assert digest_of(files) == first
+
+
+def test_without_a_place_to_keep_it(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    expected = digest_of(files)
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("CODESTRAL_LSP_CACHE", str(tmp_path / "file" / "cache"))
+    assert digest_of(files) == expected
+    [warning] = [record.getMessage() for record in caplog.records]
+    assert warning.startswith(f"{tmp_path / 'file' / 'cache' / 'digests'}: cannot be written (Not a directory)")
+    with pytest.raises(ConfigError, match=r"cache/models: cannot be made \(Not a directory\).*CODESTRAL_LSP_CACHE"):
+        made_folder("models")
+    monkeypatch.setenv("CODESTRAL_LSP_CACHE", str(tmp_path / "new"))
+    assert made_folder("models") == made_folder("models") == tmp_path / "new" / "models"
+    assert (tmp_path / "new" / "models").stat().st_mode & 0o777 == 0o700

@@ -5,6 +5,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -66,7 +67,8 @@ def test_the_header_is_what_the_library_reads(tmp_path: Path, kind: str) -> None
 def test_export_is_what_was_promised(tmp_path: Path, kind: str) -> None:
     done = export("bundled", tmp_path / "b.gguf", kind)
     assert done.n_bytes == (tmp_path / "b.gguf").stat().st_size
-    assert done.notes == ()
+    exact = "the matrices are rounded: they are stored in F16 and written in {}; --kind f16 rounds nothing"
+    assert done.notes == (() if kind in ("f16", "f32") else (exact.format(kind),))
     header = read_gguf_header(tmp_path / "b.gguf")
     assert sum(tensor.nbytes for tensor in header.found.values()) == export_bytes(open_source("bundled").config, kind)
     stored = {tensor.dtype for name, tensor in header.found.items() if len(tensor.shape) == 2 and "ssm_in" in name}
@@ -97,10 +99,11 @@ def test_an_exported_model_is_the_same_model(tmp_path: Path) -> None:
 
 def test_export_again_gives_the_same_bytes(tmp_path: Path) -> None:
     for kind in KINDS:
-        export("bundled", tmp_path / f"1.{kind}", kind)
-        (tmp_path / f"1.{kind}").rename(tmp_path / "bundled.gguf")
-        export(str(tmp_path / "bundled.gguf"), tmp_path / f"2.{kind}", kind)
-        first, second = read_gguf_header(tmp_path / "bundled.gguf"), read_gguf_header(tmp_path / f"2.{kind}")
+        export("bundled", tmp_path / f"{kind}.gguf", kind)
+        (tmp_path / f"{kind}.gguf").rename(tmp_path / "bundled.gguf")
+        again = export(str(tmp_path / "bundled.gguf"), tmp_path / f"2.{kind}.gguf", kind)
+        assert len(again.notes) == (kind in ("q8_0", "q4_0"))  # once rounded to bf16, it is no loss
+        first, second = read_gguf_header(tmp_path / "bundled.gguf"), read_gguf_header(tmp_path / f"2.{kind}.gguf")
         assert first.fields == second.fields
         for name, tensor in first.found.items():
             if name != "blk.0.ssm_a" and tensor.dtype in ("F16", "BF16"):
@@ -330,6 +333,7 @@ def test_what_export_says_and_refuses(tmp_path: Path) -> None:
     done = export(str(tmp_path / "m"), tmp_path / "n.gguf", "q8_0")
     assert done.notes == (
         "4 matrices, the first of them backbone.embeddings.weight, are in f16: their rows are no multiple of q8_0's blocks",
+        "the matrices are rounded: they are stored in F32 and written in q8_0; --kind f32 rounds nothing",
     )
     assert {t.dtype for t in read_gguf_header(tmp_path / "n.gguf").found.values()} == {"F32", "F16", "Q8_0"}
     (tmp_path / "m" / "tokenizer.model").unlink()
@@ -347,6 +351,7 @@ def test_what_export_says_and_refuses(tmp_path: Path) -> None:
     [
         ("o.gguf", "q4_k", "kind is 'q4_k', expected one of f32, f16"),
         ("there.gguf", "bf16", "is there already"),
+        ("o.bin", "bf16", "expected a name that ends in .gguf"),
         ("no/such/o.gguf", "bf16", "no such folder"),
     ],
 )
@@ -355,6 +360,35 @@ def test_exports_that_cannot_be(tmp_path: Path, out: str, kind: str, words: str)
     with pytest.raises(ConfigError, match=words):
         export(str(BUNDLED), tmp_path / out, kind)
     assert [file.name for file in tmp_path.iterdir()] == ["there.gguf"]
+
+
+STORED = [(torch.float32, "f32"), (torch.float16, "f16"), (torch.bfloat16, "bf16")]
+
+
+@pytest.mark.parametrize(("dtype", "kind"), STORED)
+def test_by_default_nothing_is_rounded(tmp_path: Path, dtype: torch.dtype, kind: str) -> None:
+    write_folder(RandomSource(CONFIG, dtype=dtype), tmp_path / "m", mistral=False)
+    done = export(str(tmp_path / "m"), tmp_path / "o.gguf")
+    assert done.kind == kind and not any("rounded" in note for note in done.notes)
+    first, second = open_source(str(tmp_path / "m")), open_source(str(tmp_path / "o.gguf"))
+    for name in first.names():
+        if not name.endswith(".A_log"):  # stored as -exp of it there
+            assert torch.equal(first.read(name).float(), second.read(name).float()), name
+    again = export(str(tmp_path / "o.gguf"), tmp_path / "p.gguf")
+    assert again.kind == kind and not any("rounded" in note for note in again.notes)
+    export(str(tmp_path / "m"), tmp_path / "q.gguf", "q8_0")
+    done = export(str(tmp_path / "q.gguf"), tmp_path / "r.gguf")
+    assert done.kind == "bf16"
+    assert "stored in Q8_0 and written in bf16; --kind f32 rounds nothing" in done.notes[-1]
+
+
+def test_a_full_disk_is_noticed_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.export.shutil.disk_usage", lambda path: SimpleNamespace(free=70_000_000))
+    with pytest.raises(
+        ConfigError, match=r"takes 9\.\d MB and 67\.1 MB have to stay free, the disk of .* has 70\.0 MB free"
+    ):
+        export("bundled", tmp_path / "o.gguf")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failed_export_leaves_nothing(tmp_path: Path) -> None:

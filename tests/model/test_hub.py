@@ -280,12 +280,23 @@ def test_no_network_is_one_line(place: Place, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(constants, "ENDPOINT", nowhere)
     code, _, complained = place.run("pull", REPO)
     assert code == 1
-    assert re.fullmatch(rf"codestral-lsp: {REPO}: {nowhere} cannot be reached \(.*\)\n", complained)
+    assert re.fullmatch(
+        rf"codestral-lsp: {REPO}: {nowhere} cannot be reached \(.*\); HF_ENDPOINT .* HTTPS_PROXY .* --model PATH\n",
+        complained,
+    )
     monkeypatch.setattr(constants, "ENDPOINT", here)
     assert place.run("pull", REPO)[0] == 0
     monkeypatch.setattr(constants, "ENDPOINT", nowhere)
     code, _, complained = place.run("pull", REPO)
     assert code == 1 and complained.endswith(f"; a complete copy is here: {place.cache / 'snapshots' / COMMIT}\n")
+
+
+@pytest.mark.parametrize("endpoint", ["nonsense", "ftp://host", "https://"])
+def test_an_endpoint_that_is_no_address(place: Place, monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    code, _, complained = place.run("pull", REPO)
+    assert code == 1 and complained.startswith(f"codestral-lsp: HF_ENDPOINT: {endpoint!r} is no address of a hub")
+    assert complained.count("\n") == 1
 
 
 def test_a_proxy_is_used(place: Place) -> None:

@@ -10,7 +10,7 @@ from huggingface_hub import constants
 from model import library
 from model.__main__ import run
 from model.config import ConfigError, Mamba2Config
-from model.library import Copy, Entry, Machine
+from model.library import Broken, Copy, Entry, Listed, Machine
 from model.machine import available_bytes, n_cores, total_bytes, usable_bytes
 from model.precision import PRECISIONS, choose_precision, weight_bytes
 
@@ -73,7 +73,8 @@ def test_what_is_here_and_what_is_left_out(own_caches: Path) -> None:
     put_in_cache(own_caches, "some-org/Broken", {"model_type": "mamba2"})
     half = put_in_cache(own_caches, "some-org/Half", TINY.to_hf())
     (half / "model.safetensors").unlink()
-    bundled, tiny = library.entries()
+    (bundled, tiny), broken = library.entries()
+    assert broken == []
     assert (bundled.name, bundled.kind, bundled.path) == ("bundled", "bundled", library.BUNDLED_FOLDER)
     assert (tiny.name, tiny.kind, tiny.path) == ("some-org/Tiny", "pulled", folder)
     assert tiny.disk_bytes == sum(path.stat().st_size for path in folder.iterdir())
@@ -82,10 +83,17 @@ def test_what_is_here_and_what_is_left_out(own_caches: Path) -> None:
         TINY, usable_bytes(), kernels=library.KERNELS.exists()
     )
     assert library.describe("some-org/Tiny") == tiny
-    assert [entry.kind for entry in library.entries(str(folder))] == ["bundled", "pulled", "path"]
-    for name in ("some-org/Half", str(own_caches / "nothing")):
-        with pytest.raises(ConfigError, match="no such file"):
+    assert [entry.kind for entry in library.entries(str(folder))[0]] == ["bundled", "pulled", "path"]
+    no_such_user = "~no-such-user/m.gguf"
+    for name, said in {
+        "some-org/Half": "is here only in part", str(own_caches / "nothing"): "no such folder or file, expected bundled",
+        "some-org/Absent": "is not on this machine", "": "--model: is empty, expected", no_such_user: "no such folder or file",
+        "a\0b": "no such folder or file", str(own_caches): "no config.json and no params.json there",
+    }.items():  # fmt: skip
+        with pytest.raises(ConfigError, match=said):
             library.describe(name)
+        (_, _), [wrong] = library.entries(name)
+        assert wrong.name == name and said in wrong.reason and "\n" not in wrong.reason
 
 
 def test_copies_are_listed(own_caches: Path) -> None:
@@ -123,7 +131,10 @@ def test_what_fits_is_said_in_one_line(available: int, said: str) -> None:
 
 def test_the_table() -> None:
     kept = [Copy(Path("/c/models/01-int4.safetensors"), 4_200_000_000, "some-org/Codestral", "int4")]
-    lines = list(library.as_table([SMALL, ENTRY], kept, Machine(16 * GB, 12 * GB, 1), "some-org/Codestral"))
+    listed = Listed([SMALL, ENTRY], [Broken("/nope", "/nope: no such folder")], kept)
+    lines = list(library.as_table(listed, Machine(16 * GB, 12 * GB, 1), "some-org/Codestral"))
+    assert lines[3] == "   /nope  broken: /nope: no such folder"
+    assert list(library.as_table(listed, Machine(16 * GB, 12 * GB, 1), "/nope"))[3].startswith("*  /nope  broken: ")
     assert lines[:3] == [
         "   model               parameters  on disk       fp32       bf16    int8    int4  auto",
         "   bundled                  4.7 M   9.5 MB     370 MB     370 MB  370 MB  370 MB  bf16",
@@ -131,7 +142,8 @@ def test_the_table() -> None:
     ]
     assert "this machine: 16.0 GB of memory, 12.0 GB available, 1 core" in lines
     assert lines[-2:] == [
-        "quantised copies: 4.2 GB in /c/models",
+        "quantised copies: 4.2 GB in /c/models; codestral-lsp models --remove-copies [NAME] removes them, and they are made "
+        "again when they are needed",
         "    4.2 GB  some-org/Codestral in int4: 01-int4.safetensors",
     ]
 
@@ -156,6 +168,56 @@ def test_models_as_people_and_programs_see_them(
     assert set(found["models"][0]) == {
         "name", "kind", "path", "is_default", "n_parameters", "disk_bytes", "precision", "memory_bytes", "fits",
     }  # fmt: skip
+
+
+def test_a_default_that_is_none_hides_nothing(
+    own_caches: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = put_in_cache(own_caches, "some-org/Tiny", TINY.to_hf())
+    monkeypatch.setenv("CODESTRAL_LSP_MODEL", "/nope")
+    assert run(["models", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [model["name"] for model in found["models"]] == ["bundled", "some-org/Tiny"]
+    [broken] = found["broken"]
+    assert (broken["name"], broken["is_default"]) == ("/nope", True) and broken["reason"].startswith("/nope: no such")
+    assert run(["models", str(folder), "bundled", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(model["name"], model["kind"]) for model in found["models"]] == [
+        (str(folder), "path"),
+        ("bundled", "bundled"),
+    ]
+    assert found["broken"] == []
+    assert run(["models", "bundled", "/nope"]) == 1
+    said, complained = capsys.readouterr()
+    assert said == "" and complained.startswith("codestral-lsp: /nope: no such folder or file, expected ")
+
+
+def test_copies_are_removed(own_caches: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = own_caches / "cache" / "models"
+    kept.mkdir(parents=True)
+
+    def put(file: str, model: str) -> Path:
+        header = json.dumps({"__metadata__": {"model": model}}).encode()
+        (kept / file).write_bytes(len(header).to_bytes(8, "little") + header)
+        (kept / file).with_suffix(".blake3").write_text("seal")
+        return kept / file
+
+    org, folder = put("01-int4.safetensors", "some-org/Tiny"), put("02-int8.safetensors", "m")
+    gguf, damaged = put("03-int8.safetensors", "q"), kept / "04-int8.safetensors"
+    damaged.write_bytes(b"x")
+    everything = {org, folder, gguf, damaged}
+    assert run(["models", "--remove-copies", "some-org/Other"]) == 1
+    assert "some-org/Other: no quantised copy of it" in capsys.readouterr().err
+    assert set(kept.glob("*.safetensors")) == everything
+    for name, removed in {"some-org/Tiny": org, "/somewhere/m": folder, "q.gguf": gguf}.items():
+        assert run(["models", name, "--remove-copies"]) == 0
+        assert capsys.readouterr().out.endswith(f": {removed.name}\n")
+        everything.remove(removed)
+        assert set(kept.glob("*.safetensors")) == everything
+    assert run(["models", "--remove-copies", "--json"]) == 0
+    assert [copy["path"] for copy in json.loads(capsys.readouterr().out)["removed"]] == [str(damaged)]
+    assert run(["models", "--remove-copies"]) == 0
+    assert (capsys.readouterr().out, list(kept.iterdir())) == ("no quantised copies\n", [])
 
 
 V2 = {"proc/self/cgroup": "0::/user/app\n"}

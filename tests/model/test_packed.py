@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.build import shapes_of
+from model.build import kept_copy, shapes_of
 from model.config import ConfigError, Mamba2Config
 from model.packed import PackedMatrix, pack, quantise_activations, quantise_int4, quantise_int8, unpack
-from model.packed_file import PackedFile, is_projection, kind_of, map_packed
+from model.packed_file import PackedFile, is_projection, is_sealed, kind_of, map_packed, seal
+from model.source import open_source
 
 CONFIG = Mamba2Config(d_model=48, n_layers=2, vocab_size=40, n_heads=4, head_dim=16, d_state=16, n_groups=2)
 
@@ -129,6 +130,41 @@ def test_a_file_that_is_not_this_model_is_refused(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(ConfigError, match=r"m\.safetensors: .*remove this file, it is made again"):
             map_packed(path, shapes, precision="int4")
+
+
+def test_a_seal_is_broken_by_any_change(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    write(path, "int8")
+    assert not is_sealed(path, None)
+    seal(path, None)
+    assert is_sealed(path, None)
+    good = path.read_bytes()
+    for damaged in (good[:-1], good[:5000] + bytes([good[5000] ^ 1]) + good[5001:]):
+        path.write_bytes(damaged)
+        assert not is_sealed(path, None)
+    path.write_bytes(good)
+    assert is_sealed(path, None)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "unsealed"])
+def test_a_damaged_copy_is_made_again(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CODESTRAL_LSP_CACHE", str(tmp_path))
+    monkeypatch.setattr("model.build.KEEP_FROM_BYTES", 1)
+    source = open_source("bundled")
+    path = kept_copy(source, "int4", progress=None)
+    good = path.read_bytes()
+    assert kept_copy(source, "int4", progress=None) == path and not caplog.records
+    if damage == "unsealed":
+        path.with_suffix(".blake3").unlink()
+    else:
+        path.write_bytes(good[:100_000] if damage == "cut" else good[:70_000] + b"\0" * 64 + good[70_064:])
+    assert kept_copy(source, "int4", progress=None) == path
+    assert path.read_bytes() == good
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path}: is not what was written there, so it is made again"
+    ]
 
 
 def test_an_interrupted_file_leaves_nothing(tmp_path: Path) -> None:

@@ -31,6 +31,13 @@ def test_the_program(tmp_path: Path, capsys: pytest.CaptureFixture[str], form: s
         main([str(tmp_path / "n"), "--shape", "bundled", "--format", "mistral"])
 
 
+def test_help_says_how_large_the_shapes_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "bundled: 5 M, 9.4 MB" in said and "codestral: 7285 M, 14.6 GB" in said
+
+
 def test_shapes_are_those_of_the_models() -> None:
     assert SHAPES["codestral"] == CODESTRAL
     assert tensor_count(CODESTRAL) == 579

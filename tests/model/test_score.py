@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import torch
 
 from model.__main__ import run
 from model.config import ConfigError, Mamba2Config
-from model.score import Score, parse_ids, score_ids
+from model.score import Score, as_lines, score_ids, token_lines
+from model.score_input import parse_ids
 
 CONFIG = Mamba2Config(d_model=32, n_layers=2, vocab_size=211, d_state=16, head_dim=16, n_heads=4, n_groups=2)
 TEXT = "def first(values):\n    return values[0]\n\n\tß = 'é😀'  # [INST] is text\r\n"
@@ -75,18 +77,56 @@ def test_one_token_has_no_score(random_network) -> None:
 
 
 def test_the_figures() -> None:
-    scored = Score([1, 2, 3], [math.log(0.5), math.log(0.125)], n_bytes=8, seconds=1.0)
+    scored = Score([1, 2, 3], [math.log(0.5), math.log(0.125)], pieces=[b"other", b"four", b"4444"], seconds=1.0)
     assert scored.total == pytest.approx(math.log(1 / 16))
     assert scored.perplexity == pytest.approx(4.0)
     assert scored.bits_per_byte == pytest.approx(0.5)
-    empty = Score([1], [], n_bytes=0, seconds=1.0)
+    empty = Score([1], [], pieces=[b"other"], seconds=1.0)
     assert (empty.total, empty.perplexity, empty.bits_per_byte) == (0.0, None, None)
-    assert Score([1, 2], [-1e6], n_bytes=None, seconds=1.0).perplexity is None
-    assert Score([1, 2], [-1.0], n_bytes=None, seconds=1.0).bits_per_byte is None
+    assert Score([1, 2], [-1e6], pieces=None, seconds=1.0).perplexity is None
+    assert Score([1, 2], [-1.0], pieces=None, seconds=1.0).bits_per_byte is None
 
 
-IDS = [("1,2,3", [1, 2, 3]), (" 1, 2\n3 ", [1, 2, 3]), ("7", [7])]
-BAD_IDS = [("", "no ids"), ("1,x", "'x' is no token id"), ("-1", "'-1' is no token id"), ("1.5", "'1.5'"), ("²", "'²'")]
+@pytest.mark.parametrize(
+    ("logprob", "shown"), [(-1.0, "2.7183"), (-13.8, "984609.1112"), (-20.0, "4.8517e+08"), (-800.0, "above 1e304")]
+)
+def test_a_large_perplexity_is_short(logprob: float, shown: str) -> None:
+    lines = as_lines(Score([1, 2], [logprob], pieces=None, seconds=1.0), model="m", precision="int8", is_automatic=True)
+    assert lines[0] == "model            m, int8 (auto; --precision fp32 measures the weights as they are stored)"
+    assert lines[3].endswith(f"perplexity {shown}")
+
+
+def test_a_line_a_token_that_cannot_steer_the_terminal() -> None:
+    scored = Score(
+        [1, 20, 3, 4], [-0.5, -12.25, -3.0], pieces=[b"", b"a\x1b[2J\n", b"\xf0", "é\u202e'".encode()], seconds=1.0
+    )
+    assert list(token_lines(scored)) == [
+        "position      id   log-prob.  text",
+        "       1       1           -  -",
+        "       2      20     -0.5000  'a\\x1b[2J\\n'",
+        "       3       3    -12.2500  b'\\xf0'",
+        '       4       4     -3.0000  "é\\u202e\'"',
+    ]
+
+
+IDS = [
+    ("1,2,3", [1, 2, 3]),
+    (" 1, 2\n3 ", [1, 2, 3]),
+    ("7", [7]),
+    ("[1, 2]", [1, 2]),
+    (' {"ids": [7, 8], "logprobs": [-1]}\n', [7, 8]),
+]
+BAD_IDS = [
+    ("", "no ids"), (" ", "no ids"), ("[]", "no ids"), ("1,,2", r"'' is no token id \(position 2\)"), ("1,", r"'' .*\(position 2\)"),
+    ("[1, true]", r"true is no token id \(position 2\)"), ("[1.0]", "1.0 is no"), ('["1"]', '"1" is no'), ("[-1]", "-1 is no"),
+    ("1,x", "'x' is no token id"), ("-1", "'-1' is no token id"), ("1.5", "'1.5'"), ("²", "'²'"),
+]  # fmt: skip
+BAD_JSON_IDS = [
+    ("[1", "no JSON"),
+    ("[" * 100_000, "no JSON"),
+    ("{}", "has no list 'ids'"),
+    ('{"ids": 3}', "has no list 'ids'"),
+]
 
 
 @pytest.mark.parametrize(("text", "ids"), IDS)
@@ -98,6 +138,13 @@ def test_ids_are_read(text: str, ids: list[int]) -> None:
 def test_wrong_ids_are_one_line(text: str, said: str) -> None:
     with pytest.raises(ConfigError, match=f"^--ids: .*{said}.*expected whole numbers such as 1,2,3$"):
         parse_ids(text)
+
+
+@pytest.mark.parametrize(("text", "said"), BAD_JSON_IDS)
+def test_wrong_json_is_one_line(text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=f"^--ids: .*{said}") as caught:
+        parse_ids(text)
+    assert len(str(caught.value)) < 200
 
 
 def as_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
@@ -112,7 +159,7 @@ def test_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path, bundled, pre
     ids = [bundled.tokenizer.control.bos, *bundled.tokenizer.encode(TEXT)]
     assert found["ids"] == ids
     assert (found["model"], found["precision"], found["n_tokens"]) == ("bundled", precision, len(ids))
-    assert len(found["logprobs"]) == len(ids) - 1
+    assert len(found["logprobs"]) == len(ids) - 1 and found["token_logprobs"] == [None, *found["logprobs"]]
     assert found["n_bytes"] == len(TEXT.encode())
     assert found["total_logprob"] == pytest.approx(sum(found["logprobs"]))
     assert found["bits_per_byte"] == pytest.approx(-sum(found["logprobs"]) / math.log(2) / len(TEXT.encode()))
@@ -146,6 +193,13 @@ def test_standard_input(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     assert as_json(capsys, "-")["n_bytes"] == len(TEXT.encode())
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"1 2 3\n")))
     assert as_json(capsys, "--ids", "-")["ids"] == [1, 2, 3]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(TEXT.encode())))
+    found = as_json(capsys, "--tokens")  # a pipe, and no FILE
+    assert found["n_bytes"] == len(TEXT.encode())
+    assert [(row["position"], row["id"]) for row in found["tokens"]] == list(enumerate(found["ids"], 1))
+    assert [row["logprob"] for row in found["tokens"]] == found["token_logprobs"]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(json.dumps(found).encode())))
+    assert as_json(capsys, "--ids", "-")["logprobs"] == found["logprobs"]
 
 
 def test_for_people(capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,15 +210,25 @@ def test_for_people(capsys: pytest.CaptureFixture[str]) -> None:
         "tokens           3, of which 2 are scored: all but the first",
     ]
     assert [line.split("  ")[0] for line in lines[2:]] == ["log-probability", "a token", "bits per byte", "time"]
+    assert run(["score", "--ids", "1,50,60", "--tokens", "--threads", "1000"]) == 0
+    said, complained = capsys.readouterr()
+    lines = said.splitlines()
+    assert [line.split()[:2] for line in lines[:4]] == [["position", "id"], ["1", "1"], ["2", "50"], ["3", "60"]]
+    assert lines[4] == "" and "(auto; --precision fp32" in lines[5]
+    assert complained.startswith("--threads 1000: more than the cores here, using ") and complained.count("\n") == 1
 
 
 SEE = "(see codestral-lsp score --help)"
 BAD = [
-    ([], 2, f"expected either FILE or --ids {SEE}"),
-    (["a.txt", "--ids", "1"], 2, f"expected either FILE or --ids {SEE}"),
+    ([], 1, "standard input: is empty, nothing to score"),
+    (["empty.txt"], 1, "empty.txt: is empty, nothing to score"),
+    (["--ids", "1"], 1, "nothing to score: 1 token, expected at least two, since the first is only read"),
+    (["a.txt", "--ids", "1"], 2, f"expected either FILE or --ids, found both {SEE}"),
+    (["a.txt", "--model", ""], 1,
+     "--model: is empty, expected bundled, a pulled name such as ORG/NAME, a folder with a model or a .gguf file"),
     (["nothing.txt"], 1, "nothing.txt: cannot be read (No such file or directory), expected a text file or -"),
     (["latin.txt"], 1, "latin.txt: not UTF-8 (byte 0xe9 at offset 2), expected UTF-8 text"),
-    (["--ids", "1,8192"], 1, "token id 8192 at position 1: expected 0 to 8191, the vocabulary"),
+    (["--ids", "1,8192"], 1, "token id 8192 at position 2: expected 0 to 8191, the vocabulary"),
     (["--ids", "1,2", "--precision", "int2"], 2,
      f"Invalid value for '--precision': 'int2' is not one of 'auto', 'fp32', 'bf16', 'int8', 'int4'. {SEE}"),
     (["--ids", "1", "--model", "some-org/absent"], 1,
@@ -183,7 +247,46 @@ def test_bad_input_is_one_line(
 ) -> None:
     (tmp_path / "latin.txt").write_bytes(b"ab\xe9")
     (tmp_path / "a.txt").write_bytes(b"ab")
+    (tmp_path / "empty.txt").write_bytes(b"")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     assert run(["score", *arguments]) == code
     assert tuple(capsys.readouterr()) == ("", f"codestral-lsp: {line}\n")
+
+
+def test_a_terminal_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    class Terminal(io.TextIOWrapper):
+        def isatty(self) -> bool:
+            return True
+
+    for stdin in (Terminal(io.BytesIO(b"text")), None):
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert run(["score"]) == 2
+        assert capsys.readouterr().err == f"codestral-lsp: expected FILE (- is stdin) or --ids {SEE}\n"
+
+
+WRONG_AT_ONCE = [
+    ["score", "nothing.txt"], ["score", "--ids", "1,,2"], ["score", "--ids", "1,2", "--model", "/nope"],
+    ["export", "--gguf", "x.txt"], ["export", "--gguf", "x.gguf", "--model", "/nope"], ["bench", "--model", "/nope"],
+    ["quantize", "--precision", "int8", "--model", "/nope"],
+]  # fmt: skip
+
+
+def test_what_is_wrong_is_said_before_torch_is_loaded(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from model.__main__ import run\n"
+        f"codes = [run(arguments) for arguments in {WRONG_AT_ONCE!r}]\n"
+        "print(set(codes), 'torch' in sys.modules, 'numpy' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "{1} False False\n", done.stderr
+    assert done.stderr.count("\n") == len(WRONG_AT_ONCE)
