@@ -24,7 +24,8 @@ import torch
 from benchmarks.full_size import peak_bytes
 from benchmarks.peers import GGUF_KINDS, LlamaSettings, PeerError, Work, llama_bench, load_transformers
 from benchmarks.plot import Line, Panel, draw, short
-from benchmarks.stats import machine, memory_bytes, print_json, table
+from benchmarks.stats import machine, print_json, table
+from model.machine import total_bytes
 
 LENGTHS = [1 << n for n in (10, 12, 14, 16, 18)]
 ENGINES = ("ours", "llama.cpp", "transformers")
@@ -98,7 +99,7 @@ def measure(engine: str, n_tokens: int, *, args: argparse.Namespace) -> Cost:
 
 def work(engine: str, n_tokens: int, *, precision: str, threads: int) -> Cost:
     """Reads `n_tokens` in this process, which was started for nothing else. Loading is not timed, a first small chunk warms up."""
-    limit = int(MEMORY_SHARE * memory_bytes())
+    limit = int(MEMORY_SHARE * total_bytes())
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)

@@ -23,9 +23,10 @@ import torch
 from benchmarks import full_size, our_speed
 from benchmarks.bench_models import FOLDER, SHAPES, BenchModel, bench_model
 from benchmarks.peers import GGUF_KINDS, PeerError, Work, best_settings, llama_bench, load_transformers
-from benchmarks.stats import Rounds, interleave, machine, memory_bytes, nested, print_json, table
+from benchmarks.stats import Rounds, interleave, machine, nested, print_json, table
 from model.checkpoint import load_model
 from model.config import ConfigError
+from model.machine import total_bytes
 from model.network import Network
 from model.precision import weight_bytes
 from model.source import open_source
@@ -125,7 +126,7 @@ def parsed_arguments() -> argparse.Namespace:
 def measure_shape(model: BenchModel, precisions: Sequence[str], figures: Figures, options: Options) -> None:
     config = open_source(model.name).config
     for precision in precisions:
-        if 2.2 * weight_bytes(config, precision) > memory_bytes():
+        if 2.2 * weight_bytes(config, precision) > total_bytes():
             print(f"{model.shape} {precision}: left out, two of it do not fit into this machine's memory")
             continue
         network = load_model(model.name, precision=precision, backend=options.backend).network

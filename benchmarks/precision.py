@@ -25,10 +25,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.peers import BUILD
-from benchmarks.stats import memory_bytes, print_json, table
+from benchmarks.stats import print_json, table
 from model.checkpoint import load_model
 from model.config import ConfigError, Mamba2Config
 from model.fim import document_ids
+from model.machine import total_bytes
 from model.network import Network
 from model.precision import PRECISIONS, check_precision, weight_bytes
 from model.source import open_source
@@ -79,7 +80,7 @@ def main() -> int:
 
 def fitting(config: Mamba2Config) -> list[str]:
     """The precisions whose weights this machine's memory holds, with some to spare."""
-    return [name for name in PRECISIONS if weight_bytes(config, name) < 0.8 * memory_bytes()]
+    return [name for name in PRECISIONS if weight_bytes(config, name) < 0.8 * total_bytes()]
 
 
 def read_streams(files: Sequence[Path] | None, tokenizer: Tokenizer, *, n_tokens: int) -> list[list[int]]:

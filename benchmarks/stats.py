@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from model.machine import total_bytes
+
 QUIET_CORES = 0.15  # more than this much of a core kept busy by others makes a round a noisy one
 STAT = Path("/proc/stat")
 
@@ -179,9 +181,4 @@ def machine() -> dict[str, object]:
     if (info := Path("/proc/cpuinfo")).exists():
         lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         name = lines[0].partition(":")[2].strip() if lines else name
-    return {"cpu": name, "cores": os.cpu_count(), "memory_gb": memory_bytes() / 1e9}
-
-
-def memory_bytes() -> int:
-    """Of the whole machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {"cpu": name, "cores": os.cpu_count(), "memory_gb": total_bytes() / 1e9}

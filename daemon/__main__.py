@@ -26,6 +26,7 @@ from daemon.completion import Engine
 from daemon.profile import read_profile
 from daemon.protocol import SocketError, socket_path
 from model.checkpoint import load_model
+from model.machine import default_threads
 from model.precision import PRECISIONS
 
 AUTO = "auto"
@@ -87,11 +88,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--foreground", action="store_true", help="end at once when the model cannot be loaded")
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     return parser.parse_args()
-
-
-def default_threads() -> int:
-    """One core less than there are: two threads that wait for each other on a busy machine are slower than one (docs/log.md)."""
-    return max(1, min(8, (os.cpu_count() or 1) - 1))
 
 
 async def serve(args: argparse.Namespace, listener: socket.socket, path: Path, identity: int) -> str | None:

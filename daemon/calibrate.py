@@ -21,7 +21,6 @@ import msgspec
 import numpy as np
 import torch
 
-from daemon.__main__ import default_threads
 from daemon.completion import FEED_SHARE, Engine
 from daemon.measure import Outcome, Reading, decode_speed, feed_speed, measure, read_context
 from daemon.profile import Profile, ProfileError, profile_path, remove_profile, write_profile
@@ -39,6 +38,7 @@ from daemon.protocol import (
 from model.checkpoint import LoadedModel, load_model
 from model.config import ConfigError
 from model.fim import STRATEGIES, default_strategy, possible_strategies
+from model.machine import default_threads
 from model.source import open_source
 from model.state import zero_state
 

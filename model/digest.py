@@ -21,6 +21,7 @@ from model.progress import Progress
 VERSION = 1
 SETTLED_S = 2.0  # a file younger than the clock of some file systems is exact could change again without a new time
 READ_BYTES = 1 << 22
+SEAL_SUFFIX = ".blake3"  # of the file beside a quantised copy that says what its digest was (model/packed_file.py)
 CACHE_VARIABLE = "CODESTRAL_LSP_CACHE"
 
 log = logging.getLogger(__name__)

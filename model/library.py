@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from model.config import ConfigError, Mamba2Config
-from model.digest import cache_folder
+from model.digest import SEAL_SUFFIX, cache_folder
 from model.hub import HF_CONFIG, MISTRAL_CONFIG, config_at, explain_absence, local_folder, parse_name, pulled
 from model.layout import each_shape
 from model.machine import available_bytes, n_cores, total_bytes, usable_bytes
@@ -28,7 +28,6 @@ KERNELS = Path(__file__).parent / "_native.so"  # as in model/native.py, which w
 PROCESS_BYTES = 350_000_000  # Python, torch and the server, without a model
 MAX_HEADER_BYTES = 1 << 24
 EXPECTED = "expected bundled, a pulled name such as ORG/NAME, a folder with a model or a .gguf file"
-SEAL_SUFFIX = ".blake3"  # of the digest beside a copy (model/packed_file.py, which would import torch)
 SLICE_TOKENS = 256  # what the daemon feeds at once at most
 
 

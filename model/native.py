@@ -81,7 +81,7 @@ def library() -> ctypes.CDLL | None:
     if lib.csl_abi() != ABI:
         return None
     i32, pointer = ctypes.c_int32, _Pointer
-    lib.csl_best_isa.restype = lib.csl_isa.restype = ctypes.c_char_p
+    lib.csl_isa.restype = ctypes.c_char_p
     lib.csl_isa.argtypes = [i32]
     lib.csl_create.restype = pointer
     lib.csl_create.argtypes = [ctypes.POINTER(_Model), ctypes.c_char_p, i32]
@@ -93,8 +93,6 @@ def library() -> ctypes.CDLL | None:
     lib.csl_profile.restype = None
     lib.csl_read.restype = ctypes.c_double
     lib.csl_read.argtypes = [pointer, ctypes.POINTER(pointer), ctypes.POINTER(ctypes.c_size_t), i32]
-    lib.csl_linear.argtypes = [pointer, ctypes.POINTER(_Matrix), pointer, i32, pointer]
-    lib.csl_linear.restype = None
     return lib
 
 
@@ -144,7 +142,7 @@ class NativeLM:
         self.any_cut = True
         self.precision = precision
         self.threads = threads or torch.get_num_threads()
-        self.isa = isa or lib.csl_best_isa().decode()
+        self.isa = isa or instruction_sets()[0]
         self.last_call_s = 0.0  # spent inside the kernels by the last call
         self._lib = lib
         self._held: list[object] = []  # what the kernels point at

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from model.blocks import GROUP, ROWS, padded
 from model.config import ConfigError
-from model.digest import digest_of
+from model.digest import SEAL_SUFFIX, digest_of
 from model.layout import EMBEDDINGS
 from model.packed import PackedMatrix
 from model.precision import head_kind
@@ -167,7 +167,7 @@ def map_packed(
 
 
 def _seal_of(path: Path) -> Path:
-    return path.with_suffix(".blake3")
+    return path.with_suffix(SEAL_SUFFIX)
 
 
 def _order(name: str) -> tuple[int, str]:

@@ -51,9 +51,7 @@ struct csl_model {
 struct csl_engine;
 
 CSL_API int32_t csl_abi();
-// Name of the fastest instruction set that this machine has and this build knows.
-CSL_API const char* csl_best_isa();
-// The n-th instruction set that can run here, or nullptr.
+// The n-th instruction set that this machine has and this build knows, the fastest first, or nullptr.
 CSL_API const char* csl_isa(int32_t n);
 // nullptr when `isa` cannot run here. The model's memory must outlive the engine.
 CSL_API csl_engine* csl_create(const csl_model* model, const char* isa, int32_t n_threads);
@@ -67,5 +65,3 @@ CSL_API int32_t csl_forward(csl_engine* engine, const int64_t* ids, int32_t batc
 CSL_API void csl_profile(csl_engine* engine, double* seconds);
 // Reads `n` buffers with the engine's threads and returns a sum that keeps the compiler from leaving it out.
 CSL_API double csl_read(csl_engine* engine, const void* const* buffers, const size_t* bytes, int32_t n);
-// y (m, rows padded) = x (m, cols) W^T; for tests of single kernels.
-CSL_API void csl_linear(csl_engine* engine, const csl_matrix* w, const float* x, int32_t m, float* y);

@@ -102,8 +102,6 @@ struct csl_engine {
 
 CSL_API int32_t csl_abi() { return CSL_ABI; }
 
-CSL_API const char* csl_best_isa() { return variants()[0]->name; }
-
 CSL_API const char* csl_isa(int32_t n) { return n >= 0 && (size_t)n < variants().size() ? variants()[n]->name : nullptr; }
 
 CSL_API csl_engine* csl_create(const csl_model* model, const char* isa, int32_t n_threads) {
@@ -149,13 +147,4 @@ CSL_API double csl_read(csl_engine* engine, const void* const* buffers, const si
   double total = 0;
   for (double part : sums) total += part;
   return total;
-}
-
-CSL_API void csl_linear(csl_engine* engine, const csl_matrix* w, const float* x, int32_t m, float* y) {
-  std::lock_guard<std::mutex> lock(engine->one_at_a_time);
-  Activations activations;
-  activations.resize(w->kind, m, w->cols);
-  std::vector<float*> rows(m);
-  for (int i = 0; i < m; i++) rows[i] = y + (size_t)i * padded(w->rows, CSL_ROWS);
-  engine->team.run([&](int) { engine->variant->linear(*w, x, m, rows.data(), activations, engine->team); });
 }

@@ -85,12 +85,6 @@ static void forward(Job& job, Team& team, int thread) {
   clock.mark(HEAD);
 }
 
-static void linear(const csl_matrix& m, const float* x, int rows, float* const* y, Activations& activations, Team& team) {
-  for (int row; (row = team.take()) < rows;) put_row(m.kind, x + (size_t)row * m.cols, m.cols, activations, row);
-  team.sync();
-  matmul(m, activations, rows, y, false, team);
-}
-
 // What memory gives at best: every thread reads its part of every buffer once.
 static double read(const void* const* buffers, const size_t* bytes, int n, Team& team) {
   constexpr size_t PIECE = 1 << 18;

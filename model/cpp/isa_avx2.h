@@ -16,7 +16,6 @@ struct I {
 };
 using W = I;
 constexpr int MAX_TILE = 4;
-constexpr int SMALL_BLOCKS = 1;
 
 static inline F zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 static inline F set1(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }

@@ -12,7 +12,6 @@ using F = __m512;   // 16 floats
 using I = __m512i;  // 16 int32
 using W = __m512i;  // 64 bytes of weights
 constexpr int MAX_TILE = 12;  // tokens that meet a block of weights at once: accumulators fill the registers
-constexpr int SMALL_BLOCKS = 1;  // row blocks at once where there are few tokens
 
 static inline F zero() { return _mm512_setzero_ps(); }
 static inline F set1(float x) { return _mm512_set1_ps(x); }

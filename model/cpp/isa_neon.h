@@ -21,7 +21,6 @@ struct W8 {
   int8x16_t v[4];
 };
 constexpr int MAX_TILE = 4;
-constexpr int SMALL_BLOCKS = 1;
 
 #define CSL_EACH(i) for (int i = 0; i < 4; i++)
 #define CSL_BINARY(name, op)               \

@@ -20,7 +20,6 @@ struct W8 {
   int8_t v[64];
 };
 constexpr int MAX_TILE = 4;
-constexpr int SMALL_BLOCKS = 1;
 
 #define CSL_EACH(i) for (int i = 0; i < 16; i++)
 #define CSL_BINARY(name, expression)                                      \

@@ -88,7 +88,6 @@ struct Job {
 struct Variant {
   const char* name;
   void (*forward)(Job& job, Team& team, int thread);
-  void (*linear)(const csl_matrix& w, const float* x, int rows, float* const* y, Activations& activations, Team& team);
   double (*read)(const void* const* buffers, const size_t* bytes, int n, Team& team);
 };
 

@@ -50,87 +50,68 @@ constexpr size_t block_bytes(int cols) {
   return (size_t)cols * CSL_ROWS * (KIND == CSL_FP32 ? 8 : KIND == CSL_BF16 ? 4 : KIND == CSL_INT8 ? 2 : 1) / 2;
 }
 
-// R blocks of output rows from `block` on, T rows of x from `row` on.
-template <int KIND, int R, int T>
+template <int T>
+static void store_tile(const F* sums, int block, int row, float* const* y, bool accumulate) {
+  for (int t = 0; t < T; t++) {
+    float* out = y[row + t] + (size_t)CSL_ROWS * block;
+    store(out, accumulate ? add(load(out), sums[t]) : sums[t]);
+  }
+}
+
+// One block of output rows, T rows of x from `row` on.
+template <int KIND, int T>
 static void integer_tile(const csl_matrix& m, int block, const Activations& x, int row, float* const* y, bool accumulate) {
   constexpr int LINES = KIND == CSL_INT4 ? CSL_GROUP / 8 : CSL_GROUP / 4;
-  const int cols = x.cols, groups = x.groups, stride = x.stride;
-  const uint8_t* w[R];
-  const uint16_t* s[R];
-  F sums[R][T];
-  for (int r = 0; r < R; r++) {
-    w[r] = m.data + block_bytes<KIND>(cols) * (block + r);
-    s[r] = m.scales + (size_t)CSL_ROWS * groups * (block + r);
-    for (int t = 0; t < T; t++) sums[r][t] = zero();
-  }
+  const int groups = x.groups, stride = x.stride;
+  const uint8_t* w = m.data + block_bytes<KIND>(x.cols) * block;
+  const uint16_t* s = m.scales + (size_t)CSL_ROWS * groups * block;
   const int8_t* q = x.int8 + (size_t)row * stride;
   const float* scale = x.scale + (size_t)row * groups;
   const int32_t* correction = x.correction + (size_t)row * groups;
-  for (int g = 0; g < groups; g++, q += CSL_GROUP) {
-    I acc[R][T];
-    for (int r = 0; r < R; r++)
-      for (int t = 0; t < T; t++)
-        acc[r][t] = KIND == CSL_INT4 ? start4(correction[(size_t)t * groups + g]) : start8(correction[(size_t)t * groups + g]);
-    for (int line = 0; line < LINES; line++)
-      for (int r = 0; r < R; r++, w[r - 1] += 64) {
-        prefetch(w[r] + AHEAD);
-        W packed = load_weights(w[r]);
-        if constexpr (KIND == CSL_INT4) {
-          W low = low_nibbles(packed), high = high_nibbles(packed);
-          for (int t = 0; t < T; t++) acc[r][t] = dot4(acc[r][t], low, q + (size_t)t * stride + 8 * line);
-          for (int t = 0; t < T; t++) acc[r][t] = dot4(acc[r][t], high, q + (size_t)t * stride + 8 * line + 4);
-        } else {
-          W8 weights = prepare8(packed);
-          for (int t = 0; t < T; t++) acc[r][t] = dot8(acc[r][t], weights, q + (size_t)t * stride + 4 * line);
-        }
+  F sums[T];
+  for (int t = 0; t < T; t++) sums[t] = zero();
+  for (int g = 0; g < groups; g++, q += CSL_GROUP, s += CSL_ROWS) {
+    I acc[T];
+    for (int t = 0; t < T; t++)
+      acc[t] = KIND == CSL_INT4 ? start4(correction[(size_t)t * groups + g]) : start8(correction[(size_t)t * groups + g]);
+    for (int line = 0; line < LINES; line++, w += 64) {
+      prefetch(w + AHEAD);
+      W packed = load_weights(w);
+      if constexpr (KIND == CSL_INT4) {
+        W low = low_nibbles(packed), high = high_nibbles(packed);
+        for (int t = 0; t < T; t++) acc[t] = dot4(acc[t], low, q + (size_t)t * stride + 8 * line);
+        for (int t = 0; t < T; t++) acc[t] = dot4(acc[t], high, q + (size_t)t * stride + 8 * line + 4);
+      } else {
+        W8 weights = prepare8(packed);
+        for (int t = 0; t < T; t++) acc[t] = dot8(acc[t], weights, q + (size_t)t * stride + 4 * line);
       }
-    for (int r = 0; r < R; r++) {
-      F weight_scale = load_fp16(s[r] + (size_t)CSL_ROWS * g);
-      for (int t = 0; t < T; t++)
-        sums[r][t] = fma(to_float(acc[r][t]), mul(weight_scale, set1(scale[(size_t)t * groups + g])), sums[r][t]);
     }
+    F weight_scale = load_fp16(s);
+    for (int t = 0; t < T; t++) sums[t] = fma(to_float(acc[t]), mul(weight_scale, set1(scale[(size_t)t * groups + g])), sums[t]);
   }
-  for (int r = 0; r < R; r++)
-    for (int t = 0; t < T; t++) {
-      float* out = y[row + t] + (size_t)CSL_ROWS * (block + r);
-      store(out, accumulate ? add(load(out), sums[r][t]) : sums[r][t]);
-    }
+  store_tile<T>(sums, block, row, y, accumulate);
 }
 
-template <int KIND, int R, int T>
+template <int KIND, int T>
 static void float_tile(const csl_matrix& m, int block, const Activations& x, int row, float* const* y, bool accumulate) {
-  const int cols = x.cols, stride = x.stride;
-  const uint8_t* w[R];
-  F sums[R][T];
-  for (int r = 0; r < R; r++) {
-    w[r] = m.data + block_bytes<KIND>(cols) * (block + r);
-    for (int t = 0; t < T; t++) sums[r][t] = zero();
-  }
+  constexpr int STEP = KIND == CSL_BF16 ? 2 : 1;
+  const int stride = x.stride;
+  const uint8_t* w = m.data + block_bytes<KIND>(x.cols) * block;
   const float* x32 = x.fp32 + (size_t)row * stride;
   const uint16_t* x16 = x.bf16 + (size_t)row * stride;
-  constexpr int STEP = KIND == CSL_BF16 ? 2 : 1;
-  for (int c = 0; c < cols; c += STEP)
-    for (int r = 0; r < R; r++, w[r - 1] += 64) {
-      prefetch(w[r] + AHEAD);
-      if constexpr (KIND == CSL_BF16) {
-        W weights = load_weights(w[r]);
-        for (int t = 0; t < T; t++) sums[r][t] = dot_bf16(sums[r][t], weights, x16 + (size_t)t * stride + c);
-      } else {
-        F weights = load((const float*)w[r]);
-        for (int t = 0; t < T; t++) sums[r][t] = fma(set1(x32[(size_t)t * stride + c]), weights, sums[r][t]);
-      }
+  F sums[T];
+  for (int t = 0; t < T; t++) sums[t] = zero();
+  for (int c = 0; c < x.cols; c += STEP, w += 64) {
+    prefetch(w + AHEAD);
+    if constexpr (KIND == CSL_BF16) {
+      W weights = load_weights(w);
+      for (int t = 0; t < T; t++) sums[t] = dot_bf16(sums[t], weights, x16 + (size_t)t * stride + c);
+    } else {
+      F weights = load((const float*)w);
+      for (int t = 0; t < T; t++) sums[t] = fma(set1(x32[(size_t)t * stride + c]), weights, sums[t]);
     }
-  for (int r = 0; r < R; r++)
-    for (int t = 0; t < T; t++) {
-      float* out = y[row + t] + (size_t)CSL_ROWS * (block + r);
-      store(out, accumulate ? add(load(out), sums[r][t]) : sums[r][t]);
-    }
-}
-
-template <int KIND, int R, int T>
-static void tile(const csl_matrix& m, int block, const Activations& x, int row, float* const* y, bool accumulate) {
-  if constexpr (KIND == CSL_INT8 || KIND == CSL_INT4) integer_tile<KIND, R, T>(m, block, x, row, y, accumulate);
-  else float_tile<KIND, R, T>(m, block, x, row, y, accumulate);
+  }
+  store_tile<T>(sums, block, row, y, accumulate);
 }
 
 template <int KIND, int T>
@@ -138,22 +119,15 @@ static void tiles_up_to(int n, const csl_matrix& m, int block, const Activations
   if constexpr (T > 1) {
     if (n < T) return tiles_up_to<KIND, T - 1>(n, m, block, x, row, y, accumulate);
   }
-  tile<KIND, 1, T>(m, block, x, row, y, accumulate);
+  if constexpr (KIND == CSL_INT8 || KIND == CSL_INT4) integer_tile<KIND, T>(m, block, x, row, y, accumulate);
+  else float_tile<KIND, T>(m, block, x, row, y, accumulate);
 }
 
 // One task: blocks `from` to `to`, rows `first` to `last` of x.
 template <int KIND>
 static void matmul_task(const csl_matrix& m, int from, int to, const Activations& x, int first, int last, float* const* y, bool accumulate) {
   const int rows = last - first, tiles = (rows + MAX_TILE - 1) / MAX_TILE;
-  int block = from;
-  if constexpr (SMALL_BLOCKS > 1) {
-    if (rows <= 2)
-      for (; block + SMALL_BLOCKS <= to; block += SMALL_BLOCKS) {
-        if (rows == 1) tile<KIND, SMALL_BLOCKS, 1>(m, block, x, first, y, accumulate);
-        else tile<KIND, SMALL_BLOCKS, 2>(m, block, x, first, y, accumulate);
-      }
-  }
-  for (; block < to; block++)
+  for (int block = from; block < to; block++)
     for (int i = 0; i < tiles; i++) {  // tiles of almost the same height: 13 rows are 7 and 6, not 12 and 1
       int begin = first + (int)((long)rows * i / tiles), end = first + (int)((long)rows * (i + 1) / tiles);
       tiles_up_to<KIND, MAX_TILE>(end - begin, m, block, x, begin, y, accumulate);

@@ -13,5 +13,5 @@
 
 namespace csl {
 extern const Variant variant_avx2;
-const Variant variant_avx2 = {"avx2", avx2::forward, avx2::linear, avx2::read};
+const Variant variant_avx2 = {"avx2", avx2::forward, avx2::read};
 }  // namespace csl

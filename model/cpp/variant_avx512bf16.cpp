@@ -13,5 +13,5 @@
 
 namespace csl {
 extern const Variant variant_avx512bf16;
-const Variant variant_avx512bf16 = {"avx512bf16", avx512bf16::forward, avx512bf16::linear, avx512bf16::read};
+const Variant variant_avx512bf16 = {"avx512bf16", avx512bf16::forward, avx512bf16::read};
 }  // namespace csl

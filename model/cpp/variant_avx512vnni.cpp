@@ -13,5 +13,5 @@
 
 namespace csl {
 extern const Variant variant_avx512vnni;
-const Variant variant_avx512vnni = {"avx512vnni", avx512vnni::forward, avx512vnni::linear, avx512vnni::read};
+const Variant variant_avx512vnni = {"avx512vnni", avx512vnni::forward, avx512vnni::read};
 }  // namespace csl

@@ -13,5 +13,5 @@
 
 namespace csl {
 extern const Variant variant_avxvnni;
-const Variant variant_avxvnni = {"avxvnni", avxvnni::forward, avxvnni::linear, avxvnni::read};
+const Variant variant_avxvnni = {"avxvnni", avxvnni::forward, avxvnni::read};
 }  // namespace csl

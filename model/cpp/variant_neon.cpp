@@ -12,5 +12,5 @@
 
 namespace csl {
 extern const Variant variant_neon;
-const Variant variant_neon = {"neon", neon::forward, neon::linear, neon::read};
+const Variant variant_neon = {"neon", neon::forward, neon::read};
 }  // namespace csl

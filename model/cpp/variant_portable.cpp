@@ -12,5 +12,5 @@
 
 namespace csl {
 extern const Variant variant_portable;
-const Variant variant_portable = {"portable", portable::forward, portable::linear, portable::read};
+const Variant variant_portable = {"portable", portable::forward, portable::read};
 }  // namespace csl

@@ -356,7 +356,7 @@ def test_speeds_are_of_the_model(random_network: Callable, bundled: LoadedModel)
         config, numerics, weight_bytes, any_cut = bundled.config, "slow", 0, False
 
         def __call__(self, ids: torch.Tensor, state=None, *, last_only: bool = False, into=None):
-            time.sleep(0.02)
+            time.sleep(0.02)  # what makes it the slower one
             return bundled.network(ids, state, last_only=last_only)
 
     engine = Engine(replace(bundled, network=Slow()), store_budget_bytes=0)  # type: ignore[arg-type]
