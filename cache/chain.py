@@ -17,12 +17,16 @@ Tokens = np.ndarray  # (n,) int32, never written to
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slice:
-    """Tokens that are fed in one piece. `keep`: whether the state at its end is worth keeping."""
+    """Tokens that are fed in one piece. `keep`: whether the state at its end is worth keeping; `end`: tokens of the whole chain up to there.
+
+    Two chains hold the same Slice only where one was extended to the other, or both from the same: all before it is then shared as well.
+    """
 
     kind: str
     tokens: Tokens
     keep: bool
     key: bytes
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +51,21 @@ class Chain:
 
     @property
     def n_tokens(self) -> int:
-        return sum(len(part.tokens) for part in self.slices)
+        return self.slices[-1].end if self.slices else 0
 
     def extend(self, kind: str, pieces: Sequence[tuple[Tokens, bool]]) -> Self:
         """This chain and one more segment, already cut; a piece is (tokens, keep). Empty pieces are left out."""
-        added, key = [], self.tip
+        added, key, end = [], self.tip, self.n_tokens
         for tokens, keep in pieces:
             if len(tokens):
                 key = next_key(key, kind, tokens)
-                added.append(Slice(kind=kind, tokens=tokens, keep=keep, key=key))
+                end += len(tokens)
+                added.append(Slice(kind=kind, tokens=tokens, keep=keep, key=key, end=end))
         return type(self)(root=self.root, slices=self.slices + tuple(added))
+
+    def upto(self, length: int) -> Self:
+        """The first `length` slices."""
+        return type(self)(root=self.root, slices=self.slices[:length])
 
 
 def next_key(previous: bytes, kind: str, tokens: Tokens) -> bytes:

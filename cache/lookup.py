@@ -1,18 +1,25 @@
 """Longest-match continuations: what followed, in a context's documents and in the text before the cursor, where the last tokens occurred before.
 
 An infini-gram (Liu et al., COLM 2024) over token ids, cut at MAX_MATCH tokens. Documents: one array of positions sorted by the tokens that end there, read
-backwards (a suffix array of the reversed text, 4 bytes a token), asked by narrowing an interval one token at a time. The open buffer changes with every key,
-so it has no index: its matches are found by comparing the whole array, which for a file is microseconds and always exact.
-Knows: token ids. Does not know: text, models, how continuations are weighed (model/mixture.py).
+backwards (a suffix array of the reversed text, 4 bytes a token), asked by narrowing an interval one token at a time until so few places are left that all
+of them are compared at once. Documents that changed since get a small index of their own, laid over the large one, in which their old texts are hidden.
+The open buffer changes with every key, so it has no index: its matches are found by comparing the whole array, which for a file is microseconds and
+always exact.
+Knows: token ids. Does not know: text, models, how continuations are weighed (model/mixture.py) or checked (model/generate.py).
 """
 
+from collections import Counter
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 MAX_MATCH = 32  # tokens; longer matches tell nothing more
 MAX_OCCURRENCES = 512  # of one match that are counted: a common short match needs no more
+FEW = 64  # places that are compared at once
+COLUMN = 1024  # places of which one token each is looked up at once; of more, a binary search looks at fewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +32,66 @@ class Continuations:
 
 
 NOTHING = Continuations(0, np.empty(0, np.int32), np.empty(0, np.int32))
+NO_DRAFT = np.empty(0, np.int32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hits:
+    """Where the longest match ends: `places` are (token ids, positions in them), the latest text last. `length` 0: nowhere.
+
+    A token follows at every position. A negative id ends a document.
+    """
+
+    length: int
+    places: tuple[tuple[np.ndarray, np.ndarray], ...]
+
+    def continuations(self) -> Continuations:
+        if not self.length:
+            return NOTHING
+        followers = [ids[ends + 1] for ids, ends in self.places]
+        return count(self.length, followers[0] if len(followers) == 1 else np.concatenate(followers))
+
+    def draft(self, n: int) -> np.ndarray:
+        """The up to `n` tokens (int32) that most often followed, token by token; of equally frequent ones the latest. Never crosses a document's end."""
+        if not self.length or n <= 0:
+            return NO_DRAFT
+        rows = [following(ids, np.sort(ends), n) for ids, ends in self.places]
+        rows = rows[0] if len(rows) == 1 else np.concatenate(rows)
+        for column in range(n):
+            if len(rows) == 1:
+                break
+            rows = rows[rows[:, column] == latest_favourite(rows[:, column])]
+            if rows[0, column] < 0:
+                break
+        row = rows[0]
+        over = np.flatnonzero(row < 0)
+        return row[: over[0]] if len(over) else row
+
+
+NOWHERE = Hits(0, ())
+
+
+class Lookup(Protocol):
+    """Documents that can be searched; one of them can be left out of each question, by its name."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def search(self, text: np.ndarray, *, without: str | None = None) -> Hits:
+        """Where the longest suffix of `text` (n,) occurs, and something follows it, in a document other than `without`."""
+        ...
+
+    def continuations(self, text: np.ndarray, *, without: str | None = None) -> Continuations:
+        """What followed there."""
+        ...
+
+    def draft(self, text: np.ndarray, n: int, *, without: str | None = None) -> np.ndarray:
+        """The up to `n` tokens that most often followed there, int32."""
+        ...
 
 
 class DocumentIndex:
-    """An index over documents that never change; one document can be left out of each question."""
+    """An index over documents that never change."""
 
     def __init__(self, documents: Sequence[tuple[str, np.ndarray]]) -> None:
         """`documents` are (name, token ids). Matches never cross from one document into another."""
@@ -40,70 +103,124 @@ class DocumentIndex:
         self.owner = np.repeat(np.arange(len(documents), dtype=np.int32), lengths)
         self.order = sort_backwards(self.ids)
         first = self.ids[self.order]
-        self.tokens, starts = np.unique(first, return_index=True)
-        self.bounds = np.append(starts, len(self.order))
+        self.bounds = np.searchsorted(first, np.arange(int(self.ids.max()) + 2, dtype=np.int32))
 
     @property
     def nbytes(self) -> int:
-        return self.ids.nbytes + self.owner.nbytes + self.order.nbytes
+        return self.ids.nbytes + self.owner.nbytes + self.order.nbytes + self.bounds.nbytes
+
+    def hiding(self, names: AbstractSet[str]) -> np.ndarray:
+        """(documents,) bool: true for those of `names`; names of no document count for nothing."""
+        return np.fromiter((name in names for name in self.names), bool, len(self.names))
+
+    def search(self, text: np.ndarray, *, without: str | None = None, hidden: np.ndarray | None = None) -> Hits:
+        """See Lookup. `hidden`, as `hiding` gives it, are documents to be left out too."""
+        if without in self.names:
+            hidden = np.zeros(len(self.names), bool) if hidden is None else hidden.copy()
+            hidden[self.names[without]] = True
+        intervals = self._intervals(text)
+        for depth in range(len(intervals), 0, -1):
+            low, high = intervals[depth - 1]
+            ends = self._shown(self.order[low:high], hidden)
+            if not len(ends):
+                continue
+            if depth == len(intervals) and high - low <= FEW:
+                lengths = match_lengths(self.ids, ends, text, depth=depth)
+                longest = int(lengths.max())
+                return Hits(longest, ((self.ids, ends[lengths == longest]),))
+            return Hits(depth, ((self.ids, ends[:: max(1, len(ends) // MAX_OCCURRENCES)]),))
+        return NOWHERE
 
     def continuations(self, text: np.ndarray, *, without: str | None = None) -> Continuations:
-        """What followed the longest suffix of `text` (n,) that occurs in a document other than `without`."""
-        intervals = self._intervals(text)
-        left_out = self.names.get(without) if without is not None else None
-        for length in range(len(intervals), 0, -1):
-            low, high = intervals[length - 1]
-            ends = self.order[low:high]
-            if left_out is not None:
-                ends = ends[self.owner[ends] != left_out]
-            ends = ends[:: max(1, len(ends) // MAX_OCCURRENCES)]
-            followers = self.ids[ends + 1]
-            followers = followers[followers >= 0]
-            if len(followers):
-                return count(length, followers)
-        return NOTHING
+        """See Lookup."""
+        return self.search(text, without=without).continuations()
+
+    def draft(self, text: np.ndarray, n: int, *, without: str | None = None) -> np.ndarray:
+        """See Lookup."""
+        return self.search(text, without=without).draft(n)
+
+    def _shown(self, ends: np.ndarray, hidden: np.ndarray | None) -> np.ndarray:
+        """Those of the positions `ends` that are not hidden and that a token follows."""
+        shown = self.ids[ends + 1] >= 0
+        if hidden is not None:
+            shown &= ~hidden[self.owner[ends]]
+        return ends[shown]
 
     def _intervals(self, text: np.ndarray) -> list[tuple[int, int]]:
-        """For match lengths 1, 2, ...: the interval of `order` whose positions end such a match."""
+        """For match lengths 1, 2, ...: the interval of `order` whose positions end such a match, up to the first with few."""
         found: list[tuple[int, int]] = []
         for depth in range(min(MAX_MATCH, len(text))):
             token = int(text[-1 - depth])
             if depth == 0:
-                at = int(np.searchsorted(self.tokens, token))
-                if at == len(self.tokens) or self.tokens[at] != token:
+                if token + 1 >= len(self.bounds):
                     break
-                low, high = int(self.bounds[at]), int(self.bounds[at + 1])
+                low, high = int(self.bounds[token]), int(self.bounds[token + 1])
             else:
-                low, high = found[-1]
-                # Position 0 holds a separator, so a match never runs off the start.
-                column = self.ids[self.order[low:high] - depth] if high - low <= 64 else None
-                if column is not None:
-                    low, high = (
-                        low + int(np.searchsorted(column, token)),
-                        low + int(np.searchsorted(column, token, "right")),
-                    )
-                else:
-                    low, high = self._narrow(low, high, depth, token)
+                low, high = self._narrow(*found[-1], depth=depth, token=token)
             if low == high:
                 break
             found.append((low, high))
+            if high - low <= FEW:
+                break
         return found
 
-    def _narrow(self, low: int, high: int, depth: int, token: int) -> tuple[int, int]:
-        """Binary search inside an interval that is sorted by the token `depth` places back."""
+    def _narrow(self, low: int, high: int, *, depth: int, token: int) -> tuple[int, int]:
+        """The part of an interval, which is sorted by the token `depth` places back, where that is `token`."""
         ids, order = self.ids, self.order
 
         def first(wanted: int) -> int:
             a, b = low, high
             while a < b:
                 middle = (a + b) // 2
-                if ids[order[middle] - depth] < wanted:
+                # Position 0 holds a separator, so a match never runs off the start.
+                if ids.item(order.item(middle) - depth) < wanted:
                     a = middle + 1
                 else:
                     b = middle
             return a
 
-        return first(token), first(token + 1)
+        if high - low > COLUMN:
+            return first(token), first(token + 1)
+        column = ids[order[low:high] - depth]
+        wanted = np.array([token, token + 1], np.int32)
+        start, end = column.searchsorted(wanted)
+        return low + int(start), low + int(end)
+
+
+class LayeredIndex:
+    """A large index that is kept, and over it a small one of the documents that changed since. Made in microseconds, so one for each save.
+
+    The longer match wins; where both match equally far, what followed is added up.
+    """
+
+    def __init__(self, base: DocumentIndex, hot: DocumentIndex | None, superseded: AbstractSet[str]) -> None:
+        """Documents of `base` that are `superseded`, changed or removed, are never matched; `hot` has those that there are now instead."""
+        self.base = base
+        self.hot = hot
+        self.superseded = superseded
+        self._hidden = base.hiding(superseded) if superseded else None
+
+    @property
+    def nbytes(self) -> int:
+        return self.base.nbytes + (0 if self.hot is None else self.hot.nbytes)
+
+    def search(self, text: np.ndarray, *, without: str | None = None) -> Hits:
+        """See Lookup."""
+        old = self.base.search(text, without=without, hidden=self._hidden)
+        if self.hot is None:
+            return old
+        new = self.hot.search(text, without=without)
+        if old.length != new.length:
+            return max(old, new, key=lambda hits: hits.length)
+        return Hits(old.length, (*old.places, *new.places))
+
+    def continuations(self, text: np.ndarray, *, without: str | None = None) -> Continuations:
+        """See Lookup."""
+        return self.search(text, without=without).continuations()
+
+    def draft(self, text: np.ndarray, n: int, *, without: str | None = None) -> np.ndarray:
+        """See Lookup."""
+        return self.search(text, without=without).draft(n)
 
 
 def sort_backwards(ids: np.ndarray) -> np.ndarray:
@@ -120,30 +237,71 @@ def sort_backwards(ids: np.ndarray) -> np.ndarray:
     return order[ids[order] >= 0]
 
 
-def buffer_continuations(text: np.ndarray, *, known: int | None = None) -> Continuations:
-    """What followed the longest earlier occurrence of the end of `text` (n,) in `text` itself.
+def buffer_search(text: np.ndarray, *, known: int | None = None) -> Hits:
+    """Where the longest earlier occurrence of the end of `text` (n,) ends in `text` itself.
 
     Only what followed within the first `known` tokens counts (default: all of them): text that was generated must not
     confirm itself, or one repetition leads to the next.
     """
     known = len(text) if known is None else known
     if len(text) < 2 or known < 2:
-        return NOTHING
-    ends = longest = np.flatnonzero(text[: known - 1] == text[-1])
-    length = 0
-    while len(ends):
-        length += 1
-        longest = ends
-        if length == min(MAX_MATCH, len(text)):
+        return NOWHERE
+    ids = text[:known]
+    ends = np.flatnonzero(ids[:-1] == text[-1])
+    if not len(ends):
+        return NOWHERE
+    length = 1
+    while len(ends) > FEW and length < min(MAX_MATCH, len(text)):
+        longer = ends[ends >= length]
+        longer = longer[text[longer - length] == text[-1 - length]]
+        if not len(longer):
             break
-        ends = ends[ends >= length]
-        ends = ends[text[ends - length] == text[-1 - length]]
-    if not length:
-        return NOTHING
-    return count(length, text[longest[-MAX_OCCURRENCES:] + 1])
+        ends, length = longer, length + 1
+    if len(ends) <= FEW:
+        lengths = match_lengths(text, ends, text, depth=length)
+        length = int(lengths.max())
+        ends = ends[lengths == length]
+    return Hits(length, ((ids, ends[-MAX_OCCURRENCES:]),))
+
+
+def buffer_continuations(text: np.ndarray, *, known: int | None = None) -> Continuations:
+    """What followed there; see `buffer_search`."""
+    return buffer_search(text, known=known).continuations()
+
+
+def buffer_draft(text: np.ndarray, n: int, *, known: int | None = None) -> np.ndarray:
+    """The up to `n` tokens that most often followed there, int32; see `buffer_search`."""
+    return buffer_search(text, known=known).draft(n)
+
+
+def match_lengths(ids: np.ndarray, ends: np.ndarray, text: np.ndarray, *, depth: int) -> np.ndarray:
+    """(k,) how many tokens, up to MAX_MATCH, at the end of `text` stand in `ids` up to each of the positions `ends` (k,), where `depth` do at least."""
+    back = np.arange(depth, min(MAX_MATCH, len(text)))
+    if not len(back):
+        return np.full(len(ends), depth)
+    at = ends[:, None] - back
+    same = (ids[np.maximum(at, 0)] == text[-1 - back]) & (at >= 0)
+    return depth + np.where(same.all(1), len(back), same.argmin(1))
+
+
+def following(ids: np.ndarray, ends: np.ndarray, n: int) -> np.ndarray:
+    """(k, n) the tokens after each of the positions `ends` (k,), and -1 beyond the last of `ids`."""
+    at = ends[:, None] + np.arange(1, n + 1)
+    return np.where(at < len(ids), ids[np.minimum(at, len(ids) - 1)], np.int32(-1))
+
+
+def latest_favourite(tokens: np.ndarray) -> int:
+    """The most frequent of `tokens` (k,), k >= 1; of equally frequent ones the one that stands last."""
+    latest_first = tokens[::-1].tolist()
+    return Counter(latest_first).most_common(1)[0][0]  # which of equals is the one that came first
 
 
 def count(length: int, followers: np.ndarray) -> Continuations:
+    """Of equally frequent tokens the lower id comes first."""
+    if len(followers) <= FEW:  # for so few, sorting in numpy costs more than they are worth
+        pairs = sorted(Counter(followers.tolist()).items(), key=lambda pair: (-pair[1], pair[0]))
+        both = np.array(pairs, np.int32).T
+        return Continuations(length, both[0], both[1])
     tokens, counts = np.unique(followers, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     return Continuations(length, tokens[order].astype(np.int32), counts[order].astype(np.int32))

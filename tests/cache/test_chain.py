@@ -88,6 +88,18 @@ def test_extending_leaves_the_old_chain_alone_and_shares_its_slices() -> None:
     assert new.root == old.root
 
 
+def test_a_slice_knows_where_it_ends_and_a_chain_can_be_cut_short() -> None:
+    chain = chain_of(("base", [[1, 2], [3]]), ("head", [[4, 5, 6]]))
+    assert [part.end for part in chain.slices] == [2, 3, 6]
+    assert chain.n_tokens == 6
+    for length in range(4):
+        part = chain.upto(length)
+        assert part.slices == chain.slices[:length]
+        assert part.tip == (chain.slices[length - 1].key if length else chain.root)
+        assert part.n_tokens == sum(len(each.tokens) for each in chain.slices[:length])
+    assert chain.upto(2).extend("head", [(as_tokens([4, 5, 6]), False)]).tip == chain.tip
+
+
 def test_empty_pieces_are_left_out() -> None:
     assert chain_of(("base", [[], [1], []])).tip == chain_of(("base", [[1]])).tip
     assert chain_of(("base", [[]])).tip == ROOT.root

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cache.lookup import MAX_MATCH, MAX_OCCURRENCES, Continuations, DocumentIndex, buffer_continuations, sort_backwards
+from cache.lookup import (
+    MAX_MATCH,
+    MAX_OCCURRENCES,
+    Continuations,
+    DocumentIndex,
+    LayeredIndex,
+    buffer_continuations,
+    buffer_draft,
+    sort_backwards,
+)
 
 Answer = tuple[int, dict[int, int]]
 ids = st.lists(st.integers(0, 2), max_size=40)
@@ -181,3 +190,107 @@ def test_generated_text_does_not_confirm_itself() -> None:
     assert answer(buffer_continuations(text)) == (2, {3: 1, 9: 1})
     assert answer(buffer_continuations(text, known=4)) == (2, {3: 1})
     assert answer(buffer_continuations(text, known=2)) == (0, {})
+
+
+def drafted(text: list[int], places: list[tuple[list[int], int]], n: int) -> list[int]:
+    """The token-by-token favourite of what follows at those of `places`, in order, where the longest match ends; looks at every place for every length."""
+    for length in range(min(MAX_MATCH, len(text)), 0, -1):
+        tails = [doc[at : at + n] for doc, at in places if at >= length and doc[at - length : at] == text[-length:]]
+        tails = [tail for tail in tails if tail]
+        if not tails:
+            continue
+        draft: list[int] = []
+        while len(draft) < n:
+            # A document that ends here counts as a vote for the end.
+            votes = [tail[len(draft)] if len(tail) > len(draft) else -1 for tail in tails]
+            counts = Counter(votes)
+            best = next(vote for vote in reversed(votes) if counts[vote] == max(counts.values()))
+            if best < 0:
+                break
+            draft.append(best)
+            tails = [tail for tail, vote in zip(tails, votes, strict=True) if vote == best]
+        return draft
+    return []
+
+
+def places_of(texts: list[list[int]], left_out: set[int]) -> list[tuple[list[int], int]]:
+    return [(doc, n) for number, doc in enumerate(texts) if number not in left_out for n in range(1, len(doc))]
+
+
+@settings(max_examples=300)
+@given(documents, ids, st.one_of(st.none(), st.integers(0, 6)), st.integers(0, 9))
+@example([[1, 2, 3], [1, 2, 4]], [1, 2], None, 3)  # equally frequent: the later document's
+@example([[1, 2], [1, 3, 4]], [1], None, 8)  # not across the end of a document
+@example([[1, 2], [9, 9]], [1], None, 8)
+@example([[7, 1, 2, 3, 7, 1, 2, 4, 1, 2, 4]], [7, 1, 2], None, 1)
+def test_a_draft_is_what_followed(texts: list[list[int]], text: list[int], without: int | None, n: int) -> None:
+    name = None if without is None else f"d{without}"
+    found = index_of(texts).draft(tokens(text), n, without=name)
+    assert found.tolist() == drafted(text, places_of(texts, {without} if without is not None else set()), n)
+    assert found.dtype == np.int32
+
+
+@settings(max_examples=300)
+@given(ids, st.integers(0, 9), st.one_of(st.none(), st.integers(0, 40)))
+@example([1, 2, 3, 1, 2], 5, None)
+@example([1, 2, 3, 1, 2], 5, 3)
+@example([4] * 40, 8, None)
+def test_a_draft_from_the_buffer(text: list[int], n: int, known: int | None) -> None:
+    known = None if known is None else min(known, len(text))
+    source = text[:known]
+    expected = drafted(text, [(source, at) for at in range(1, len(source))], n)
+    assert buffer_draft(tokens(text), n, known=known).tolist() == expected
+
+
+changes = st.lists(st.one_of(st.none(), ids), max_size=5)  # for each document: as it was, or its new text
+
+
+@settings(max_examples=500)
+@given(documents, changes, st.sets(st.integers(0, 5)), ids, st.one_of(st.none(), st.integers(0, 6)))
+@example([[1, 2, 3], [1, 2, 4]], [[1, 2, 5]], set(), [1, 2], None)
+@example([[1, 2, 3]], [None, [1, 2, 5]], set(), [1, 2], 1)  # a new document, left out
+@example([[1, 2, 3]], [[1, 2, 5]], set(), [1, 2], 0)  # its old text is left out too
+@example([[1, 2, 3]], [], {0}, [1, 2], None)  # removed, and nothing in its place
+@example([[1, 2, 3, 4]], [None, [2, 3, 5]], set(), [1, 2, 3], None)  # the longer match wins
+def test_a_layered_index_is_one_index_of_the_current_documents(
+    texts: list[list[int]], new: list[list[int] | None], gone: set[int], text: list[int], without: int | None
+) -> None:
+    """Up to the order of documents: what changed stands last."""
+    changed = {number: now for number, now in enumerate(new) if now is not None and number not in gone}
+    hot = DocumentIndex([(f"d{number}", tokens(now)) for number, now in changed.items()]) if changed else None
+    layered = LayeredIndex(index_of(texts), hot, frozenset(f"d{number}" for number in {*changed, *gone}))
+    kept = {n: doc for n, doc in enumerate(texts) if n not in changed and n not in gone} | changed
+    shown = [doc for number, doc in kept.items() if number != without]
+    places = [(doc, n) for doc in shown for n in range(1, len(doc))]
+    name = None if without is None else f"d{without}"
+    assert answer(layered.continuations(tokens(text), without=name)) == search(text, places)
+    assert layered.draft(tokens(text), 6, without=name).tolist() == drafted(text, places, 6)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_layers_of_larger_texts(seed: int) -> None:
+    """Intervals of all widths, of which some are wholly hidden."""
+    rng = np.random.default_rng(seed)
+    texts = [rng.integers(0, 3, 500).tolist() for _ in range(6)]
+    fresh = {2: [*texts[2][:200], 9, 9, *texts[2][200:]], 5: rng.integers(0, 3, 300).tolist()}
+    hot = DocumentIndex([(f"d{number}", tokens(doc)) for number, doc in fresh.items()])
+    layered = LayeredIndex(index_of(texts), hot, frozenset({"d2", "d5", "d0"}))
+    kept = {n: doc for n, doc in enumerate(texts) if n not in (0, 2, 5)} | fresh
+    for _ in range(25):
+        doc = texts[rng.integers(len(texts))]
+        end = int(rng.integers(1, len(doc)))
+        text = doc[max(0, end - int(rng.integers(8, 45))) : end]
+        for without in (None, 1, 2):
+            places = [(doc, n) for number, doc in kept.items() if number != without for n in range(1, len(doc))]
+            name = None if without is None else f"d{without}"
+            assert answer(layered.continuations(tokens(text), without=name)) == search(text, places)
+            assert layered.draft(tokens(text), 5, without=name).tolist() == drafted(text, places, 5)
+
+
+def test_a_layer_is_made_without_sorting_the_base_again() -> None:
+    base = index_of([[1, 2, 3], [4, 5]])
+    layered = LayeredIndex(base, None, frozenset({"d0", "of no document"}))
+    assert layered.base.order is base.order
+    assert layered.nbytes == base.nbytes
+    assert answer(layered.continuations(tokens([1, 2]))) == (0, {})
+    assert answer(base.continuations(tokens([1, 2]))) == (2, {3: 1}), "hiding changed the base itself"

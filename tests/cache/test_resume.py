@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cache.chain import Chain, as_tokens, cut_at_lines, cut_grid
-from cache.resume import Feed, Feeding, resume
+from cache.resume import Feed, Feeding, kept_length, resume
 from cache.store import StateStore
 from model.config import Mamba2Config
 from model.state import Mamba2State
@@ -164,7 +164,12 @@ def test_interrupted_and_continued(feed: Feed, stop: int) -> None:
     expected = cold(chain, feed)
     check_equal(finish(second), expected)
     check_equal(finish(feeding), expected)
-    assert second.tokens_fed + second.tokens_reused == feeding.tokens_fed == chain.n_tokens
+    for each in (feeding, second):
+        assert each.tokens_fed + each.tokens_reused == chain.n_tokens
+    unkept = sum(
+        len(part.tokens) for part in chain.slices if not part.keep
+    )  # what one had read, and no other could find
+    assert feeding.tokens_fed + second.tokens_fed <= chain.n_tokens + unkept, "both fed what one of them had fed"
 
 
 def test_the_deepest_kept_state_is_found(feed: Feed) -> None:
@@ -212,3 +217,83 @@ def test_a_failed_slice_loses_nothing(feed: Feed) -> None:
     feeding.feed = feed
     check_equal(finish(feeding), cold(chain, feed))
     check_equal(resume(chain, store, feed).value, cold(chain, feed))
+
+
+def test_two_readers_of_a_common_beginning_feed_it_once(feed: Feed) -> None:
+    """In turns, as contexts are read: whoever comes second takes each kept state from the store."""
+    base = ROOT.extend("base", cut_grid(ids_of(1000), keep=True))
+    chains = [base.extend("hot", cut_grid(ids_of(60, seed))) for seed in (1, 2)]
+    store = StateStore(PLENTY)
+    feedings = [resume(chain, store, feed) for chain in chains]
+    while not all(feeding.ready for feeding in feedings):
+        for feeding in feedings:
+            if not feeding.ready:
+                feeding.step()
+    for feeding in feedings:
+        check_equal(feeding.value, cold(feeding.chain, feed))
+        assert feeding.tokens_fed + feeding.tokens_reused == feeding.chain.n_tokens
+    assert (
+        sum(feeding.tokens_fed for feeding in feedings) == base.n_tokens + 1 + 2 * 60
+    )  # each began with <s>, which nobody keeps
+
+
+# Slices that are fed together, where the cut changes no bit: here a state is all that was read.
+
+
+class Read(NamedTuple):
+    ids: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return 8 * len(self.ids)
+
+
+def read_on(calls: list[int]) -> Feed:
+    def run(tokens: np.ndarray, value: Read | None) -> Read:
+        calls.append(len(tokens))
+        return Read((value.ids if value else ()) + tuple(tokens.tolist()))
+
+    return run
+
+
+# lengths of slices, those that are kept marked by a minus -> how they are fed
+MERGES = [
+    ([3, 4, -5, 6, -7], [12, 13]),
+    ([256, 256, 256, -256], [512, 512]),
+    ([256, 257, -10], [256, 267]),
+    ([200, 200, 200, 200], [400, 400]),
+    ([-4, -4, -4], [4, 4, 4]),
+    ([500, 12, 1], [512, 1]),
+    ([600, -1], [600, 1]),
+]
+
+
+@pytest.mark.parametrize(("lengths", "calls"), MERGES)
+def test_slices_are_fed_together_up_to_the_next_that_is_kept(lengths: list[int], calls: list[int]) -> None:
+    pieces = [(ids_of(abs(length), seed), length < 0) for seed, length in enumerate(lengths)]
+    chain = Chain.start(b"test").extend("base", pieces)
+    everything = tuple(i for tokens, _ in pieces for i in tokens.tolist())
+    for merge in (True, False):
+        made: list[int] = []
+        store = StateStore(PLENTY)
+        feeding = resume(chain, store, read_on(made), merge=merge)
+        while not feeding.ready:
+            feeding.step()
+        assert made == (calls if merge else [abs(length) for length in lengths])
+        assert feeding.value.ids == everything
+        assert feeding.tokens_fed == len(everything)
+        assert {entry.key for entry in store.entries()} == {part.key for part in chain.slices if part.keep}
+        for entry in store.entries():
+            assert entry.value.ids == everything[: entry.n_tokens]
+
+
+def test_how_much_is_kept_is_known_without_a_hit(feed: Feed) -> None:
+    chain, store = document(1), StateStore(PLENTY)
+    assert kept_length(chain, store) == 0
+    for length in range(1, len(chain.slices) + 1):
+        finish(resume(chain.upto(length), store, feed))
+        kept = [n for n, part in enumerate(chain.slices[:length], start=1) if part.keep]
+        assert kept_length(chain, store) == (kept[-1] if kept else 0)
+    before = store.hits, store.misses
+    kept_length(chain, store)
+    assert (store.hits, store.misses) == before
