@@ -1,16 +1,18 @@
 """Greedy decoding from a state: one token at a time, healed start, lookup mixture, stop conditions, a stop flag looked at each token.
 
+Drafts (model/draft.py) let one call of the network serve several tokens. They change nothing else: each token is chosen here as without them.
 Knows: the network, the tokenizer, the mixture. Does not know: requests, caches, where a suggestion should be cut for people (daemon/trim.py).
 """
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from model.draft import Drafter, ProposalsOf, Reader, pace_of
 from model.mixture import Gate, Match, mix
 from model.network import Network
 from model.state import Mamba2State
@@ -18,6 +20,7 @@ from model.tokenizer import Tokenizer
 
 # Ids generated so far -> one match for each source of the mixture.
 MatchesOf = Callable[[Sequence[int]], Sequence[Match]]
+FEW = 32  # tokens that lookups found: up to so many are weighed one by one
 StopCheck = Callable[[bytes], str | None]  # text generated so far -> why to stop, or None
 
 
@@ -29,6 +32,10 @@ class Generated:
     text: bytes
     stopped_by: str  # "eos" | "max_tokens" | "time" | "cancelled" | "nothing" | what the stop check said
     log_probability: float
+    drafted: int = field(
+        default=0, compare=False
+    )  # tokens that were read before it was known whether they would be said
+    accepted: int = field(default=0, compare=False)  # of those, the ones that were
 
 
 @torch.no_grad()
@@ -45,27 +52,34 @@ def generate(
     forced: bytes = b"",
     gate: Gate | None = None,
     matches_of: MatchesOf | None = None,
+    hint: Sequence[int] = (),
+    proposals_of: ProposalsOf | None = None,
 ) -> Generated:
-    """Decodes greedily from `logits` (V,), those after `state`. `deadline` is a time of time.monotonic(); neither argument is written to."""
+    """Decodes greedily from `logits` (V,), those after `state`. `deadline` is a time of time.monotonic(); neither argument is written to.
+
+    `hint` are the ids, for the forced bytes too, of what may be said again, such as the completion shown before the last key; `proposals_of` proposes
+    drafts from elsewhere. Both are worth something only on a network with `any_cut`, and change nothing but speed.
+    """
     chooser = Chooser(tokenizer, gate, matches_of)
+    pace = pace_of(network) if network.any_cut else None
+    reader = Reader(network, state, logits, pace=pace)
+    drafter = None
+    if pace is not None and (len(hint) or proposals_of is not None):
+        drafter = Drafter(tokenizer, pace, stop=stop, forced=forced, hint=hint, proposals_of=proposals_of)
     ids: list[int] = []
-    own: Mamba2State | None = None
-    step = torch.empty(1, 1, dtype=torch.int64)
     text, log_probability, stopped_by = b"", 0.0, "max_tokens"
     while len(ids) < max_tokens:
-        if cancelled():
-            stopped_by = "cancelled"
-            break
-        if deadline is not None and time.monotonic() > deadline:
-            stopped_by = "time"
+        if (reason := cut_off(cancelled, deadline)) is not None:
+            stopped_by = reason
             break
         # Where a line break would end the completion anyway, </s> and a line break say the same.
         ends_line = len(text) >= len(forced) and stop(text[len(forced) :] + b"\n") is not None
-        best, probability = chooser.choose(logits, ids, forced[len(text) :], ends_line=ends_line)
+        best, probability = chooser.choose(reader.logits, ids, forced[len(text) :], ends_line=ends_line)
         if best is None:
             stopped_by = "nothing"
             break
         log_probability += float(np.log(max(probability, 1e-30)))
+        was_drafted = reader.said(best)
         if best == tokenizer.control.eos:
             stopped_by = "eos"
             break
@@ -75,11 +89,22 @@ def generate(
         if reason is not None:
             stopped_by = reason
             break
-        # The state that came in is somebody else's; those made on the way are ours to write over.
-        step[0, 0] = best
-        out, own = network(step, state if own is None else own, into=own)
-        logits = out[0, -1]
-    return Generated(ids=ids, text=text[len(forced) :], stopped_by=stopped_by, log_probability=log_probability)
+        if was_drafted or len(ids) == max_tokens:
+            continue
+        draft, kind = [], None
+        if drafter is not None:
+            draft, kind = drafter.best(ids, text, again=reader.again, room=max_tokens - len(ids) - 1, deadline=deadline)
+        reader.read(best, draft, kind=kind)
+    reader.close()
+    text = text[len(forced) :]
+    return Generated(ids, text, stopped_by, log_probability, drafted=reader.drafted, accepted=reader.accepted)
+
+
+def cut_off(cancelled: Callable[[], bool], deadline: float | None) -> str | None:
+    """Why decoding ends here whatever was said, or None."""
+    if cancelled():
+        return "cancelled"
+    return "time" if deadline is not None and time.monotonic() > deadline else None
 
 
 class Chooser:
@@ -89,14 +114,13 @@ class Chooser:
         self.tokenizer = tokenizer
         self.gate = gate
         self.matches_of = matches_of
+        self._unsaid = frozenset(tokenizer.unsaid.tolist())
 
     def distribution(self, logits: Tensor, ids: Sequence[int]) -> np.ndarray:
         """(V,) probabilities of the token after `ids`; control tokens but </s> have none."""
-        probabilities = torch.softmax(logits.float(), -1).numpy()
-        probabilities[self.tokenizer.unsaid] = 0.0
+        probabilities = self._of_model(logits)
         if self.gate is not None and self.matches_of is not None:
-            probabilities = mix(probabilities, self.matches_of(ids), self.gate)
-            probabilities[self.tokenizer.unsaid] = 0.0  # indexes hold text only; should one ever not, it is not said
+            probabilities = self._mixed(probabilities, self.matches_of(ids), self.gate)
         return probabilities
 
     def choose(
@@ -106,7 +130,12 @@ class Chooser:
 
         `ends_line`: </s> counts as a line break.
         """
-        probabilities = self.distribution(logits, ids)
+        probabilities = self._of_model(logits)
+        if self.gate is not None and self.matches_of is not None:
+            matches = self.matches_of(ids)
+            if not forced and sum(len(match.tokens) for match in matches) <= FEW:
+                return self._choose_among_few(probabilities, matches, self.gate, ends_line=ends_line)
+            probabilities = self._mixed(probabilities, matches, self.gate)
         if ends_line:
             eos = self.tokenizer.control.eos
             probabilities[self.tokenizer.newline] += probabilities[eos]
@@ -120,3 +149,39 @@ class Chooser:
             return None, 0.0
         best = int(allowed[probabilities[allowed].argmax()])
         return best, float(probabilities[best] / max(probabilities[allowed].sum(), 1e-30))
+
+    def _of_model(self, logits: Tensor) -> np.ndarray:
+        probabilities = torch.softmax(logits.float(), -1).numpy()
+        probabilities[self.tokenizer.unsaid] = 0.0
+        return probabilities
+
+    def _mixed(self, probabilities: np.ndarray, matches: Sequence[Match], gate: Gate) -> np.ndarray:
+        mixed = mix(probabilities, matches, gate)
+        mixed[self.tokenizer.unsaid] = 0.0  # indexes hold text only; should one ever not, it is not said
+        return mixed
+
+    def _choose_among_few(
+        self, probabilities: np.ndarray, matches: Sequence[Match], gate: Gate, *, ends_line: bool
+    ) -> tuple[int, float]:
+        """What the whole mixture would choose, without making it: only the model's favourite and the tokens that were found can be the likeliest.
+
+        The arithmetic of each is that of model.mixture.mix, in the same order, so the bits are the same.
+        """
+        weights = gate.weights(probabilities, matches).tolist()
+        eos, newline = self.tokenizer.control.eos, self.tokenizer.newline
+        found = {int(probabilities.argmax())}.union(*(match.tokens.tolist() for match in matches if match.length))
+        if ends_line:
+            found |= {eos, newline}
+        values = {i: float(probabilities[i]) * weights[0] for i in found}
+        for weight, match in zip(weights[1:], matches, strict=True):
+            if match.length:
+                shares = weight * match.counts / match.counts.sum()
+                for i, share in zip(match.tokens.tolist(), shares.tolist(), strict=True):
+                    values[i] += share
+        for i in self._unsaid & values.keys():
+            values[i] = 0.0
+        if ends_line:
+            values[newline] += values[eos]
+            values[eos] = 0.0
+        best = max(values, key=lambda i: (values[i], -i))
+        return best, values[best]

@@ -240,3 +240,34 @@ def test_a_lookup_that_names_a_control_token_is_not_followed(run: Run, name: str
     """It cannot happen while indexes hold text only; should it, the suggestion must still be text."""
     made = run(gate=TRUST, matches_of=continuing([getattr(TOKENIZER.control, name)]), max_tokens=1)
     assert not forbidden() & set(made.ids)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_choice_is_the_likeliest_of_the_distribution(seed: int) -> None:
+    """To the bit, though for few matches the distribution is never made; control tokens and what ends a line among them."""
+    rng = np.random.default_rng(seed)
+    control, newline = TOKENIZER.control, TOKENIZER.newline
+    special = [control.eos, newline, control.prefix, control.bos]
+    logits = torch.from_numpy(rng.normal(0, 4, TOKENIZER.vocab_size).astype(np.float32))
+    logits[rng.choice(special)] += 12 * rng.random()
+
+    def matches(_: Sequence[int]) -> list[Continuations]:
+        found = []
+        for _ in SOURCES:
+            likely = [*logits.topk(20).indices.tolist(), *special, *rng.integers(0, TOKENIZER.vocab_size, 20).tolist()]
+            tokens = rng.permutation(np.unique(likely))[: rng.choice([0, 1, 2, 5, 30])]
+            counts = np.sort(rng.integers(1, 9, len(tokens)))[::-1]
+            length = int(rng.integers(1, 32)) if len(tokens) else 0
+            found.append(Continuations(length, tokens.astype(np.int32), counts.astype(np.int32)))
+        return found
+
+    tables = {s: {name: rng.normal(0, 2, size).tolist() for name, size in FEATURES} for s in SOURCES}
+    asked = matches([])
+    chooser = Chooser(TOKENIZER, Gate(tables), lambda _: asked)
+    for ends_line in (False, True):
+        expected = chooser.distribution(logits, [])
+        if ends_line:
+            expected[newline] += expected[control.eos]
+            expected[control.eos] = 0
+        best = int(expected.argmax())
+        assert chooser.choose(logits, [], b"", ends_line=ends_line) == (best, expected[best])
