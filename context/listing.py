@@ -1,47 +1,27 @@
 """Which files a workspace has. Knows git, ignore rules and kinds of directory entries; does not know their contents.
 
-In a git repository git is asked, in a way in which nothing in the repository can make it run a program, fetch or write.
-Elsewhere, and when git is missing or refuses, the folders are walked. Symbolic links are never followed: one that stays
-inside the workspace would only show a file twice, or show an ignored one under an innocent name.
+In a git repository git is asked (`context.git` says how it is kept safe). Elsewhere, and when git is missing or
+refuses, the folders are walked. Symbolic links are never followed: one that stays inside the workspace would only show
+a file twice, or show an ignored one under an innocent name.
 """
 
 import os
-import shutil
 import stat
-import subprocess
 from collections import deque
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from context.disk import Unfit, check_regular, why_unreadable
+from context.git import GitRefused, run_git
 from context.ignore import why_never_read, why_secret
 from context.rules import Rules
 
 OWN_RULES = ".codestralignore"
 _GIT_RULES = (".gitignore", ".git/info/exclude")
-_GIT_TIMEOUT_S = 30
 _MAX_WALK_ENTRIES = 200_000
 _MAX_REPOSITORIES = 200  # in one workspace; git is started for each
-# Variables that would send git to another repository than the folder's own, as a git hook that starts us has them.
-_GIT_LOCATIONS = (
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_COMMON_DIR",
-    "GIT_INDEX_FILE",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_PREFIX",
-    "GIT_NAMESPACE",
-)
-_GIT_OPTIONS = (
-    "--no-pager",
-    "-c",
-    "core.fsmonitor=false",
-    "-c",
-    "core.quotepath=off",
-    "-c",
-    f"core.hooksPath={os.devnull}",
-)
 
 
 class LeftOut(NamedTuple):
@@ -70,6 +50,20 @@ def list_files(root: Path, *, top: Path, max_file_bytes: int) -> Listing:
     return Listing(dict(sorted(lister.sizes.items())), tuple(sorted(lister.left_out)), listed_by)
 
 
+def list_some(root: Path, *, top: Path, max_file_bytes: int, paths: Collection[str]) -> dict[str, int]:
+    """Those of `paths` that `list_files` would give, with their sizes; nothing else is looked at.
+
+    For a few files that have changed: git is given their names.
+    """
+    lister = _Lister(root=root, top=top, max_file_bytes=max_file_bytes)
+    if lister.why_nothing() is None:
+        lister.add_some("", paths)
+        while lister.repositories:
+            folder = lister.repositories.popleft()
+            lister.add_some(folder, [path for path in paths if path.startswith(f"{folder}/")])
+    return {path: size for path, size in lister.sizes.items() if path in paths}
+
+
 def is_git_top(folder: Path) -> bool:
     """As git does, takes an empty `.git` folder for nothing. In worktrees and submodules `.git` is a file."""
     mark = os.path.join(folder, ".git")
@@ -79,14 +73,10 @@ def is_git_top(folder: Path) -> bool:
 def tracked_files(root: Path) -> frozenset[str] | None:
     """Paths below `root` that git tracks, relative to it; None where git gives no list. Those inside submodules are not among them."""
     try:
-        output = _git(root, "ls-files", "-z", "--cached")
-    except _GitRefused:
+        output = run_git(root, "ls-files", "-z", "--cached")
+    except GitRefused:
         return None
     return frozenset(os.fsdecode(name) for name in output.split(b"\0") if name)
-
-
-class _GitRefused(Exception):
-    """One line that says why git gave no list."""
 
 
 @dataclass(slots=True)
@@ -122,7 +112,7 @@ class _Lister:
         if folder or is_git_top(self.top):
             try:
                 names = _ask_git(self.root / folder)
-            except _GitRefused as refusal:
+            except GitRefused as refusal:
                 why = f"walk ({refusal})"
             else:
                 for name in names:
@@ -130,6 +120,47 @@ class _Lister:
                 return "git"
         self._walk(folder)
         return why
+
+    def add_some(self, folder: str, paths: Collection[str]) -> None:
+        """As `add_all` does, those of `paths` below `folder`, or the repositories inside it that hold them."""
+        wanted = {
+            self._inner_repository(path, folder) or path
+            for path in paths
+            if not self._why_elsewhere(path.rpartition("/")[0])  # git refuses a whole list for one such path
+        }
+        if wanted and (folder or is_git_top(self.top)):
+            try:
+                names = _ask_git(self.root / folder, [path[len(folder) + bool(folder) :] for path in sorted(wanted)])
+            except GitRefused:  # `add_all` would have walked
+                pass
+            else:
+                for path in wanted.intersection(_join(folder, name.removesuffix("/")) for name in names):
+                    self._add(path)
+                return
+        rules, base = self._git_rules(folder)
+        for path in wanted:
+            if self._is_walked_to(path, folder, rules=rules, base=base):
+                self._add(path)
+
+    def _inner_repository(self, path: str, folder: str) -> str | None:
+        """The outermost repository inside `folder` that holds `path`."""
+        names = path.split("/")
+        outer = folder.count("/") + 2 if folder else 1
+        places = ("/".join(names[:n]) for n in range(outer, len(names)))
+        return next((place for place in places if is_git_top(self.root / place)), None)
+
+    def _is_walked_to(self, path: str, start: str, *, rules: Rules, base: str) -> bool:
+        """Whether a walk from `start` would come to `path`."""
+        names = path.split("/")
+        if ".git" in names:
+            return False
+        first = start.count("/") + 2 if start else 1
+        for n in range(first, len(names)):
+            folder = "/".join(names[:n])
+            if rules.ignores(_join(base, folder), is_folder=True) or self._why_not_entered(folder):
+                return False
+        is_folder = os.path.isdir(self.root / path) and not os.path.islink(self.root / path)
+        return not rules.ignores(_join(base, path), is_folder=is_folder)
 
     def _walk(self, start: str) -> None:
         rules, base = self._git_rules(start)
@@ -231,59 +262,26 @@ class _Lister:
         return None if self._real_folders[folder] else f"{_printable(folder)}/ is reached through a symbolic link"
 
 
-def _ask_git(folder: Path) -> list[str]:
-    """Names below `folder`, relative to it: files, links, and repositories inside.
+def _ask_git(folder: Path, only: Sequence[str] = ()) -> list[str]:
+    """Names below `folder`, relative to it: files, links, and repositories inside; all, or those in `only` and what is below them.
 
-    Raises _GitRefused, also when git ignores the folder itself.
+    Raises GitRefused, also when git ignores the folder itself.
     """
-    output = _git(folder, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    names = [f":(literal){name}" for name in only]  # a file may be called `*`
+    output = run_git(folder, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *names)
     # A file in conflict is listed once a side; a set does what --deduplicate does in git 2.31 and later.
-    names = {os.fsdecode(name) for name in output.split(b"\0") if name}
-    if not names and not is_git_top(folder) and _is_ignored_by_git(folder):
-        raise _GitRefused("the git repository around the folder ignores it")
-    return sorted(names)
+    found = {os.fsdecode(name) for name in output.split(b"\0") if name}
+    if not found and not is_git_top(folder) and _is_ignored_by_git(folder):
+        raise GitRefused("the git repository around the folder ignores it")
+    return sorted(found)
 
 
 def _is_ignored_by_git(folder: Path) -> bool:
     try:
-        _git(folder, "check-ignore", "--quiet", ".")
-    except _GitRefused:  # its exit status is 1 for a folder that is not ignored
+        run_git(folder, "check-ignore", "--quiet", ".")
+    except GitRefused:  # its exit status is 1 for a folder that is not ignored
         return False
     return True
-
-
-def _git(folder: Path, *arguments: str) -> bytes:
-    program = shutil.which("git")
-    # A relative hit comes from a PATH with "." in it and could be a program of the workspace.
-    if program is None or not os.path.isabs(program):
-        raise _GitRefused("git is not installed")
-    environment = {name: value for name, value in os.environ.items() if name not in _GIT_LOCATIONS}
-    environment |= {
-        "GIT_OPTIONAL_LOCKS": "0",
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_NO_LAZY_FETCH": "1",
-        "GIT_ALLOW_PROTOCOL": "none",
-        "LC_ALL": "C",
-    }
-    command = [program, *_GIT_OPTIONS, *arguments]
-    try:
-        done = subprocess.run(
-            command,
-            check=False,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_GIT_TIMEOUT_S,
-        )
-    except subprocess.TimeoutExpired:
-        raise _GitRefused(f"git {arguments[0]} took longer than {_GIT_TIMEOUT_S} s") from None
-    except OSError as error:
-        raise _GitRefused(f"git {why_unreadable(error)}") from None
-    if done.returncode != 0:
-        message = done.stderr.decode(errors="replace").strip().partition("\n")[0]
-        raise _GitRefused(message or f"git {arguments[0]} ended with status {done.returncode}")
-    return done.stdout
 
 
 def _why_no_link(link: Path, *, root: Path) -> str:

@@ -1,96 +1,86 @@
-"""Orders a repository's files for reading and keeps them within a budget. Knows paths and sizes; does not know the
-disk, git, tokens or which file is open.
+"""Orders a repository's files for reading and keeps them within a budget. Knows paths, sizes and how often files are
+edited; does not know the disk, git, tokens or which file is open.
 
-The order: documentation and data first, then tests and examples, then source; inside each by folder, then by name.
-Source comes last because a recurrent state remembers best what it read last. The order depends on nothing but paths and
-texts, so equal repositories give equal states everywhere.
+The order: documentation and data first, then tests and examples, then source, since a recurrent state remembers best
+what it read last. Inside each, what is edited seldom for its size comes first: an edit makes the model read everything
+behind it again, and reading by ascending weight / size has the least to read again in the mean (Smith's rule for
+weighted completion times). Ties go by path, so equal files with equal weights give equal states everywhere.
 
-What does not fit is dropped in this order until the rest fits: data, documentation, the README at the root, tests and
-examples, source; inside each the largest file first, of equally large ones the one whose path sorts last. A dropped
-file is not put back when a smaller one would still fit, so that a small edit seldom changes what is read.
+What does not fit goes step by step in this order, until the rest fits: data, documentation, the README at the root are
+dropped; tests and examples are read as their outlines, then not at all; source files are read as their outlines, then
+not at all. Inside each step the largest file first, of equally large ones the one whose path sorts last. What is gone
+is not put back when a smaller one would still fit, so that a small edit seldom changes what is read.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
-from pathlib import PurePosixPath
 
+from context.history import prior_weight
+from context.kinds import Kind, kind_of
 from context.listing import LeftOut
+from context.outline import outline
 from context.repository import SourceFile
 
 _HEADER_BYTES = 8  # about what the line with a file's path costs beside the path itself
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_DATA_ENDS = _words("""
-    json jsonc json5 yaml yml toml ini cfg conf properties xml xsd xsl plist pbtxt rc in lst dic
-    editorconfig gitignore gitattributes gitmodules dockerignore npmignore codestralignore mailmap
-""")
-_PROSE_ENDS = _words("md markdown mdx rst txt adoc asciidoc org tex texi bib wiki")
-_PROSE_NAMES = _words(
-    "readme license licence copying notice authors contributors changelog changes news history todo thanks"
-)
-# Names that look like text and are programs.
-_SOURCE_NAMES = _words("cmakelists.txt meson_options.txt")
-_TEST_FOLDERS = _words("""
-    test tests testing spec specs __tests__ __mocks__ e2e testdata fixtures example examples demo demos sample samples
-    bench benches benchmark benchmarks
-""")
+_FEEDING_RANK = {Kind.DATA: 0, Kind.PROSE: 0, Kind.ROOT_README: 0, Kind.TEST: 1, Kind.SOURCE: 2}
+_OUTLINED = (Kind.TEST, Kind.SOURCE)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """`files` in feeding order; the estimate is of these, path lines included."""
 
-    files: tuple[SourceFile, ...]
+    files: tuple[SourceFile, ...]  # an outlined file has its outline for a text
     left_out: tuple[LeftOut, ...]  # sorted by path
     estimated_tokens: int
+    weights: Mapping[str, float]  # of exactly these files, by path: how often each is edited, beside the others
+    outlined: frozenset[str]  # paths of files read as their outline
 
 
-class _Kind(IntEnum):
-    """In the order in which kinds are dropped."""
+def plan_base(
+    files: Sequence[SourceFile],
+    *,
+    budget_tokens: int,
+    bytes_per_token: float,
+    weights: Mapping[str, float] | None = None,
+) -> Plan:
+    """The files to feed as BASE, in order; the rules are in this module's docstring.
 
-    DATA = 0
-    PROSE = 1
-    ROOT_README = 2
-    TEST = 3
-    SOURCE = 4
-
-
-_FEEDING_RANK = {_Kind.DATA: 0, _Kind.PROSE: 0, _Kind.ROOT_README: 0, _Kind.TEST: 1, _Kind.SOURCE: 2}
-
-
-def plan_base(files: Sequence[SourceFile], *, budget_tokens: int, bytes_per_token: float) -> Plan:
-    """The files to feed as BASE, in order; the rule is in this module's docstring.
-
-    Raises ValueError for a `bytes_per_token` that is not positive.
+    `weights`: as `history.edit_weights` gives them; a file without one has the prior's. Raises ValueError for a
+    `bytes_per_token` that is not positive.
     """
     if not bytes_per_token > 0:
         raise ValueError(f"bytes_per_token {bytes_per_token}: expected a positive number")
-    cost = {file.path: estimate_tokens(file, bytes_per_token=bytes_per_token) for file in files}
-    least_useful_last = sorted(files, key=lambda file: (-_kind(file.path), cost[file.path], file.path))
-    total = sum(cost.values())
+    kept = {file.path: file for file in files}
+    known = weights or {}
+    edits = {path: known.get(path, prior_weight(path, len(file.text.encode()))) for path, file in kept.items()}
+    cost = {path: estimate_tokens(file, bytes_per_token=bytes_per_token) for path, file in kept.items()}
+    outlined: set[str] = set()
     left_out: list[LeftOut] = []
-    while least_useful_last and total > budget_tokens:
-        dropped = least_useful_last.pop()
-        total -= cost[dropped.path]
-        left_out.append(
-            LeftOut(dropped.path, f"about {cost[dropped.path]} tokens, beyond the budget of {budget_tokens}")
-        )
+    total = sum(cost.values())
+    for path, may_outline in _steps(kept, cost):
+        if total <= budget_tokens:
+            break
+        total -= cost[path]
+        text = outline(path, kept[path].text) if may_outline else None
+        brief = SourceFile(path, text) if text else None
+        if brief and (n_tokens := estimate_tokens(brief, bytes_per_token=bytes_per_token)) < cost[path]:
+            kept[path], cost[path] = brief, n_tokens
+            outlined.add(path)
+            total += n_tokens
+        else:
+            what = "its outline alone" if path in outlined else "about"
+            left_out.append(LeftOut(path, f"{what} {cost[path]} tokens, beyond the budget of {budget_tokens}"))
+            del kept[path]
+    order = sorted(kept, key=lambda path: (_FEEDING_RANK[kind_of(path)], edits[path] / cost[path], path))
     return Plan(
-        files=tuple(sorted(least_useful_last, key=lambda file: _feeding_key(file.path))),
+        files=tuple(kept[path] for path in order),
         left_out=tuple(sorted(left_out)),
         estimated_tokens=total,
+        weights={path: edits[path] for path in order},
+        outlined=frozenset(outlined & kept.keys()),
     )
-
-
-def is_code(path: str) -> bool:
-    """Whether the name is that of a program or a test, rather than of data or documentation."""
-    return _kind(path) in (_Kind.TEST, _Kind.SOURCE)
 
 
 def estimate_tokens(file: SourceFile, *, bytes_per_token: float) -> int:
@@ -99,26 +89,13 @@ def estimate_tokens(file: SourceFile, *, bytes_per_token: float) -> int:
     return math.ceil(n_bytes / bytes_per_token)
 
 
-def _feeding_key(path: str) -> tuple[int, tuple[str, ...], str]:
-    pure = PurePosixPath(path)
-    return _FEEDING_RANK[_kind(path)], pure.parts[:-1], pure.name
+def _steps(kept: Mapping[str, SourceFile], cost: Mapping[str, int]) -> Iterator[tuple[str, bool]]:
+    """Which file goes next, and whether its outline may stay. Looks at `kept` and `cost` as they are when it gets there."""
+    for kind in Kind:
+        if kind in _OUTLINED:
+            yield from ((path, True) for path in _largest_first(kept, cost, kind=kind))
+        yield from ((path, False) for path in _largest_first(kept, cost, kind=kind))
 
 
-def _kind(path: str) -> _Kind:
-    *folders, name = path.lower().split("/")
-    _, dot, extension = name.rpartition(".")
-    if name not in _SOURCE_NAMES:
-        if dot and extension in _DATA_ENDS:
-            return _Kind.DATA
-        if (extension in _PROSE_ENDS) if dot else (name.partition("-")[0] in _PROSE_NAMES):
-            return _Kind.PROSE if folders or name.partition(".")[0] != "readme" else _Kind.ROOT_README
-    if not _TEST_FOLDERS.isdisjoint(folders) or _is_test_name(PurePosixPath(path).stem):
-        return _Kind.TEST
-    return _Kind.SOURCE
-
-
-def _is_test_name(stem: str) -> bool:
-    lower = stem.lower()
-    starts_or_ends = lower.startswith("test_") or lower.endswith(("_test", ".test", "_spec", ".spec"))
-    # FooTest.java and FooTests.cs, but not latest.py.
-    return starts_or_ends or lower == "conftest" or stem.endswith(("Test", "Tests"))
+def _largest_first(kept: Mapping[str, SourceFile], cost: Mapping[str, int], *, kind: Kind) -> list[str]:
+    return sorted((path for path in kept if kind_of(path) is kind), key=lambda path: (cost[path], path), reverse=True)

@@ -7,19 +7,22 @@ Nothing that lies in a workspace makes `read_repository` fail: what cannot be us
 reason in one line.
 """
 
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from context.disk import Unfit, load_text, why_unreadable
 from context.ignore import why_never_read
-from context.listing import LeftOut, is_git_top, list_files
+from context.listing import LeftOut, is_git_top, list_files, list_some
 
 MAX_FILE_BYTES = 200_000
 MAX_TOTAL_BYTES = 20_000_000  # ten times what the largest context holds
 MAX_DOCUMENT_BYTES = 2_000_000
 _FILES_PER_REPORT = 50
+
+logger = logging.getLogger(__name__)
 
 
 class ReadError(Exception):
@@ -82,6 +85,33 @@ def read_repository(
     if progress:
         progress(len(paths), len(paths))
     return Snapshot(root=root, files=tuple(files), left_out=tuple(sorted(left_out)), listed_by=listing.listed_by)
+
+
+def read_some(
+    root: Path, paths: Collection[str], *, texts: Mapping[str, str], max_file_bytes: int = MAX_FILE_BYTES
+) -> list[SourceFile]:
+    """Those of `paths`, relative to `root`, that `read_repository` would give, as they are by now.
+
+    `texts` stand in place of what is on the disk, as an editor's unsaved text does; they are judged as a file's are. Raises ReadError as `read_repository`.
+    """
+    root = _opened_folder(root)
+    files: list[SourceFile] = []
+    for path in sorted(list_some(root, top=find_root(root), max_file_bytes=max_file_bytes, paths=paths)):
+        try:
+            file = _read(root, path, max_bytes=max_file_bytes) if path not in texts else SourceFile(path, texts[path])
+        except Unfit as why:
+            logger.debug("%s is not read: %s", path, why)
+            continue
+        if path not in texts or is_fit(file, max_file_bytes=max_file_bytes):
+            files.append(file)
+    return files
+
+
+def is_fit(file: SourceFile, *, max_file_bytes: int = MAX_FILE_BYTES) -> bool:
+    """Whether a text that is not from the disk may be read all the same."""
+    if len(file.text) > max_file_bytes or len(file.text.encode(errors="replace")) > max_file_bytes:
+        return False
+    return bool(file.text.strip()) and why_never_read(file.path, file.text) is None
 
 
 def read_document(path: Path, *, max_bytes: int = MAX_DOCUMENT_BYTES) -> str:

@@ -23,8 +23,8 @@ LONG_LINE_STEPS = 4
 
 @dataclass(frozen=True, slots=True)
 class WindowSize:
-    step: int = 1200  # characters; a prefix has at least so many above the cursor line, if the document has
-    suffix_chars: int = 400
+    step: int = 400  # characters; a prefix has at least so many above the cursor line, if the document has
+    suffix_chars: int = 300
 
     def __post_init__(self) -> None:
         if self.step < 1 or self.suffix_chars < 1:
