@@ -21,18 +21,24 @@ from typing import TextIO
 import torch
 import uvicorn
 
+from cache.chain import Chain
+from cache.disk import DiskTier
 from daemon.api import Service, application
+from daemon.budgets import DISK_BYTES, STATES, memory_budget, snapshot_format
 from daemon.completion import Engine
+from daemon.keeper import Keeper
 from daemon.profile import read_profile
 from daemon.protocol import SocketError, socket_path
 from model.checkpoint import load_model
+from model.digest import cache_folder
 from model.machine import default_threads
 from model.precision import PRECISIONS
+from model.snapshot import SNAPSHOT_FORMATS
 
 AUTO = "auto"
-DEFAULT_STORE_BYTES = 1 << 30
 MAX_CONTEXT_TOKENS = 262_144
 SOCKET_POLL_S = 2.0
+STOP_S = 15.0  # for the model's thread to end; it writes what the next daemon would be sorry to lose
 FAILURE_GRACE_S = 15.0  # time enough for the front end that started it to read why
 log = logging.getLogger("codestral_lsp.daemon")
 
@@ -81,7 +87,21 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--socket", type=Path, default=None)
     parser.add_argument("--idle-minutes", type=float, default=30.0)
-    parser.add_argument("--store-bytes", type=int, default=DEFAULT_STORE_BYTES, help="memory for kept states")
+    parser.add_argument(
+        "--store-bytes", type=int, default=None, help="memory for kept states; the default is a share of this machine's"
+    )
+    parser.add_argument(
+        "--disk-bytes",
+        type=int,
+        default=DISK_BYTES,
+        help="disk for kept states, and never over a tenth of what is free; 0: none",
+    )
+    parser.add_argument(
+        "--snapshots",
+        default=AUTO,
+        choices=[AUTO, *SNAPSHOT_FORMATS],
+        help="numbers of a state on disk; auto: fp32, which is exact, where a state is small, else fp16",
+    )
     parser.add_argument(
         "--threads", type=int, default=default_threads(), help="of the model; the default leaves one core to the editor"
     )
@@ -117,14 +137,30 @@ async def serve(args: argparse.Namespace, listener: socket.socket, path: Path, i
         task.cancel()
     if service.worker is not None:
         service.worker.stop()
-        await asyncio.to_thread(service.worker.join, 5)
+        await asyncio.to_thread(service.worker.join, STOP_S)
     return service.error
 
 
 def load_engine(args: argparse.Namespace) -> Engine:
     """The model, asked in the way that `calibrate` found best for it, if it has run."""
     model = load_model(args.model, precision=None if args.precision == AUTO else args.precision)
-    return Engine(model, store_budget_bytes=args.store_bytes, profile=read_profile(model.digest))
+    config = model.network.config
+
+    def keeper_of(root: Chain) -> Keeper | None:
+        if args.disk_bytes <= 0:
+            return None
+        folder = cache_folder() / STATES
+        tier = DiskTier(folder, fingerprint=root.root.hex(), root=root.root, budget_bytes=args.disk_bytes)
+        return Keeper(
+            tier,
+            folder,
+            config=config,
+            snapshot_format=snapshot_format(config) if args.snapshots == AUTO else args.snapshots,
+        )
+
+    budget = memory_budget(config) if args.store_bytes is None else args.store_bytes
+    profile = read_profile(model.digest)
+    return Engine(model, store_budget_bytes=budget, profile=profile, keeper_of=keeper_of)
 
 
 def acquire(path: Path) -> TextIO | None:

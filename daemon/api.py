@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from daemon.completion import Completion, Engine
+from daemon.contexts import UnknownContext
 from daemon.protocol import (
     PROTOCOL_VERSION,
     Calibrated,
@@ -33,9 +34,10 @@ from daemon.protocol import (
     Health,
     Message,
     ModelCard,
+    PurgeRequest,
     Usage,
 )
-from daemon.worker import UnknownContext, Worker
+from daemon.worker import Worker
 
 BYTES_PER_TOKEN = 2.9  # of source code, for planning; the exact count is taken when a context arrives
 NEWS_POLL_S, NEWS_EVERY_S = 0.02, 0.25  # a client that follows a context hears of it four times a second
@@ -131,7 +133,7 @@ class Service:
             state="failed" if self.error else "loading" if self.worker is None else "ready",
             model=self.card(),
             error=self.error,
-            contexts=self.worker.n_contexts if self.worker is not None else 0,
+            contexts=len(self.worker.contexts) if self.worker is not None else 0,
             tokens_fed=self.worker.engine.tokens_fed if self.worker is not None else 0,
             store_bytes=store.nbytes if store is not None else 0,
             store_budget_bytes=store.budget_bytes if store is not None else 0,
@@ -156,7 +158,12 @@ def application(service: Service) -> Starlette:
     async def add_context(request: Request) -> Response:
         worker = service.ready_worker
         wanted = decoded(await request.body(), ContextRequest)
-        return answer(await run_in_threadpool(worker.add_context, wanted.documents), status=202)
+        status = await run_in_threadpool(
+            lambda: worker.add_context(
+                wanted.documents, workspace=wanted.workspace, on=wanted.on, removed=wanted.removed
+            )
+        )
+        return answer(status, status=202)
 
     async def context(request: Request) -> Response:
         return answer(await news(service.ready_worker, request.path_params["id"], wait_seconds(request)))
@@ -165,6 +172,14 @@ def application(service: Service) -> Starlette:
         wanted = decoded(await request.body(), CompletionRequest)
         check(wanted)
         return await completion(service.ready_worker, request, wanted)
+
+    async def cache(_: Request) -> Response:
+        return answer(await run_in_threadpool(service.ready_worker.report))
+
+    async def purge(request: Request) -> Response:
+        worker = service.ready_worker
+        wanted = decoded(await request.body(), PurgeRequest)
+        return answer(await run_in_threadpool(worker.purge, wanted.workspace))
 
     async def shutdown(_: Request) -> Response:
         service.stop()
@@ -176,6 +191,8 @@ def application(service: Service) -> Starlette:
         Route("/v1/contexts", used(service, add_context), methods=["POST"]),
         Route("/v1/contexts/{id}", used(service, context)),
         Route("/v1/fim/completions", used(service, complete), methods=["POST"]),
+        Route("/v1/cache", used(service, cache)),
+        Route("/v1/cache/purge", used(service, purge), methods=["POST"]),
         Route("/v1/shutdown", shutdown, methods=["POST"]),
     ]
     return Starlette(routes=routes)

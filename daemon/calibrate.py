@@ -21,8 +21,9 @@ import msgspec
 import numpy as np
 import torch
 
+from daemon.bases import ground_of
 from daemon.completion import FEED_SHARE, Engine
-from daemon.measure import Outcome, Reading, decode_speed, feed_speed, measure, read_context
+from daemon.measure import Outcome, Reading, decode_speed, feed_speed, measure, read_ground
 from daemon.profile import Profile, ProfileError, profile_path, remove_profile, write_profile
 from daemon.protocol import (
     CalibrationFailure,
@@ -114,8 +115,8 @@ class Bench:
         if version not in self.readings:
             self.say("reading the repository", 0, 0)
             n_tokens = min(MAX_CONTEXT_TOKENS, int(CONTEXT_S * self.feed_tokens_per_s))
-            context = engine.prompter.context(self.start.documents, max_tokens=n_tokens)
-            self.readings[version] = read_context(engine, context)
+            ground = ground_of(engine.prompter, self.start.documents, max_tokens=n_tokens)
+            self.readings[version] = read_ground(engine, ground)
         return self.readings[version]
 
     def measure_speed(self) -> None:

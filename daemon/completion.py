@@ -7,15 +7,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from cache.chain import SLICE_TOKENS, Chain
-from cache.lookup import NOTHING, Continuations, DocumentIndex, buffer_continuations
-from cache.resume import Feeding, resume
+from cache.resume import Feeding, kept_length, resume
 from cache.store import StateStore
+from daemon.bases import Ground
 from daemon.feeder import Feeder, Interrupted, Value
+from daemon.hints import Hints
+from daemon.keeper import Keeper
+from daemon.matcher import Matcher
 from daemon.profile import Profile, strategy_of
-from daemon.prompt import LINE_GRID, Context, Prompt, Prompter
+from daemon.prompt import LINE_GRID, Prompt, Prompter
 from daemon.protocol import CompletionRequest, Report, Timings
 from daemon.rank import Fork, rank, what_follows
 from daemon.trim import Shown, Trim
@@ -27,15 +28,18 @@ FORMAT_VERSION = b"state-1"
 STARTING_TOKENS_PER_S = 2000.0  # fed, before anything was measured
 CUT_OFF = ("cancelled", "time")  # what stopped the model before it had said all
 FEED_SHARE = 0.5  # of a keystroke's time budget that feeding may take
+QUICK_MS = 60.0  # of feeding that a key waits for, rather than be answered from an older state that has everything
+PENDING_TOKENS = 16  # that are fed for a key while its file is being read in the background anyway
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Base:
-    """What of a context can be read from now on: its chain up to where it has been fed, and the lookup index of all of it."""
+class Plan:
+    """What a completion feeds, and what it stands on. `is_best`: nothing had to be left out for lack of time."""
 
-    chain: Chain
-    index: DocumentIndex | None
-    ready: bool
+    ground: Ground
+    prompt: Prompt
+    has_head: bool
+    is_best: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ class Completion:
     generated: Generated
     prompt_tokens: int
     report: Report
-    has_head: bool  # False: the file above the window could not be fed in time
+    plan: Plan
 
 
 class Engine:
@@ -57,15 +61,22 @@ class Engine:
         store_budget_bytes: int,
         strategy: str | None = None,
         profile: Profile | None = None,
+        keeper_of: Callable[[Chain], Keeper | None] = lambda root: None,
     ) -> None:
-        """`strategy` None: the profile's, else the model's default. Raises StrategyError for one that the model has no control tokens for."""
+        """`strategy` None: the profile's, else the model's default. `keeper_of` opens the disk tier of the chains that begin with a root.
+
+        Raises StrategyError for a strategy that the model has no control tokens for.
+        """
         self.model = model
         self.profile = profile
         self.layout = layout_of(model.tokenizer, strategy or strategy_of(model, profile))
-        self.store = StateStore(store_budget_bytes)
         numerics = model.network.numerics.encode()
         root = Chain.start(FORMAT_VERSION, model.digest, numerics, model.tokenizer.digest, self.layout.version)
-        self.prompter = Prompter(model.tokenizer, root, self.layout)
+        self.keeper = keeper_of(root)
+        self.store = StateStore(store_budget_bytes, shelf=self.keeper)
+        self.merges = model.network.any_cut
+        self.prompter = Prompter(model.tokenizer, root, self.layout, any_cut=self.merges)
+        self.hints = Hints(model.tokenizer)
         known = profile is not None and profile.is_of(model)
         speed = profile.feed_tokens_per_s if profile is not None and known else STARTING_TOKENS_PER_S
         self.feeder = Feeder(model.network, tokens_per_s=speed)
@@ -83,7 +94,7 @@ class Engine:
     def complete(
         self,
         request: CompletionRequest,
-        base: Base,
+        grounds: Sequence[Ground],
         *,
         cancelled: Callable[[], bool],
         started: float,
@@ -91,18 +102,21 @@ class Engine:
     ) -> Completion:
         """`started` is when the request arrived (time.monotonic()). Never raises on a cancelled request: it answers with what there is.
 
-        `head_pending`: the head of this file is being read in the background, so nothing of it needs to be fed now.
+        `grounds`: what the completion may stand on, the best first, at least one. `head_pending`: the head of this file is being read in the
+        background, so nothing of it needs to be fed now.
         """
-        prompt, feeding, has_head = self.plan(request, base, head_pending=head_pending)
+        plan = self.plan(request, grounds, head_pending=head_pending)
+        ground, prompt = plan.ground, plan.prompt
+        feeding = self.resume(prompt.chain)
         fed_at = time.monotonic()
         self._feed_rest(feeding, cancelled)
-        self.store.touch(base.chain.tip)  # the state of the repository must not age while completions build on it
+        self.store.touch(ground.chain.tip)  # the state of the repository must not age while completions build on it
         decode_at = time.monotonic()
         generated = Generated([], b"", "cancelled", 0.0)
         trim = Trim(request, open_ended=not self.layout.knows_its_end, fenced=self.layout.is_fenced)
         if feeding.ready:
             value = feeding.value
-            generated = self.decode(request, base, prompt, value, trim=trim, cancelled=cancelled, started=started)
+            generated = self.decode(request, ground, prompt, value, trim=trim, cancelled=cancelled, started=started)
         done = time.monotonic()
         ms = Timings(
             context=1000 * (fed_at - started),
@@ -112,16 +126,35 @@ class Engine:
         )
         made = Shown("") if generated.stopped_by == "cancelled" else trim.outcome(generated.text)
         report = Report(
-            context_tokens=base_tokens(prompt.chain),
+            context_tokens=ground.chain.n_tokens - self.prompter.root.n_tokens,
             tokens_fed=feeding.tokens_fed,
             tokens_reused=feeding.tokens_reused,
-            segment=feeding.resumed_kind,
-            context_ready=base.ready,
+            segment=prompt.segment(feeding.resumed),
+            context_ready=ground.ready,
+            current=ground.current,
+            drafted=generated.drafted,
+            accepted=generated.accepted,
             stopped_by=generated.stopped_by,
             ms=ms,
             empty_because=None if generated.stopped_by in CUT_OFF else made.empty_because,
         )
-        return Completion(made.text, generated, prompt.chain.n_tokens, report, has_head)
+        return Completion(made.text, generated, prompt.chain.n_tokens, report, plan)
+
+    def resume(self, chain: Chain) -> Feeding:
+        """A chain on its way to its state, from the deepest one that is kept."""
+        return resume(chain, self.store, self.feed, merge=self.merges)
+
+    def missing(self, chain: Chain) -> int:
+        """How many tokens must be fed to have the state at the end of a chain. Loads nothing."""
+        length = kept_length(chain, self.store)
+        return chain.n_tokens - (chain.slices[length - 1].end if length else 0)
+
+    def read(self, chain: Chain) -> Value | None:
+        """The state at the end of a chain, fed as far as it is not kept; None: the chain is empty."""
+        feeding = self.resume(chain)
+        while not feeding.ready:
+            feeding.step()
+        return feeding.value
 
     def _feed_rest(self, feeding: Feeding, cancelled: Callable[[], bool]) -> None:
         """Until the chain's end, or until nobody waits for it any more."""
@@ -134,28 +167,46 @@ class Engine:
         finally:
             self.feeder.interrupted = background
 
-    def plan(
-        self, request: CompletionRequest, base: Base, *, head_pending: bool = False
-    ) -> tuple[Prompt, Feeding, bool]:
-        """The best prompt that can be fed in time: all of it; without the head of the file; without the repository.
+    def plan(self, request: CompletionRequest, grounds: Sequence[Ground], *, head_pending: bool = False) -> Plan:
+        """The best prompt that can be fed in time.
 
-        The last value says whether it is one with the head.
+        First the whole prompt, on the best of the grounds that costs at most QUICK_MS of feeding more than the cheapest of them: an older one that has
+        everything beats waiting. If that is more than the share of the request's budget that feeding may take: without what stands right before the
+        windows; without the repository.
         """
         speed = self.tokens_per_s / 1000
-        limit = None if request.budget_ms is None else max(SLICE_TOKENS, FEED_SHARE * request.budget_ms * speed)
-        root = self.prompter.root
-        for chain, has_head in ((base.chain, True), (base.chain, False), (root, True), (root, False)):
-            prompt = self.prompter.completion(chain, request, with_head=has_head)
-            feeding = resume(prompt.chain, self.store, self.feed)
-            patience = LINE_GRID * 2 if has_head and head_pending and limit is not None else limit
-            if patience is None or feeding.tokens_missing <= patience:
-                break
-        return prompt, feeding, has_head
+        nothing = Ground(self.prompter.root, ready=False, current=0.0)
+        whole = [(ground, True) for ground in grounds]
+        some = [(nothing, True)] if len(grounds[0].chain.slices) > len(nothing.chain.slices) else []
+        options = [*whole, *((ground, False) for ground in grounds), *some, (nothing, False)]
+        plans = (
+            Plan(ground, self.prompter.completion(ground.chain, request, with_head=has_head), has_head, number == 0)
+            for number, (ground, has_head) in enumerate(options)
+        )
+        first = next(plans)
+        if request.budget_ms is None:
+            return first
+        limit = max(SLICE_TOKENS, FEED_SHARE * request.budget_ms * speed)
+        quick = PENDING_TOKENS if head_pending else max(4 * LINE_GRID, QUICK_MS * speed)
+        seen = [(first, self.missing(first.prompt.chain))]
+        if seen[0][1] <= min(quick, limit):
+            return first
+        seen += [(plan, self.missing(plan.prompt.chain)) for plan in plans]
+        full = [(plan, missing) for plan, missing in seen if plan.has_head and plan.ground.ready]
+        cheapest = 0 if head_pending else min((missing for _, missing in full), default=0)
+        for plan, missing in full:
+            if missing <= min(cheapest + quick, limit):
+                return plan
+        # What is being read in the background already is not fed for this key as well.
+        patient = [(plan, missing) for plan, missing in seen if not (head_pending and plan.has_head)]
+        in_time = next((plan for plan, missing in patient if missing <= limit), None)
+        # Where not even the windows can be fed in time, the repository is not given up for nothing: they cost the same behind it.
+        return in_time or min(patient, key=lambda each: each[1])[0]
 
     def decode(
         self,
         request: CompletionRequest,
-        base: Base,
+        ground: Ground,
         prompt: Prompt,
         value: Value,
         *,
@@ -165,7 +216,7 @@ class Engine:
     ) -> Generated:
         deadline = None if request.budget_ms is None else started + request.budget_ms / 1000
         decode_at = time.monotonic()
-        matches_of = Matcher(prompt.buffer, base.index, request.path)
+        matches_of = Matcher(prompt.buffer, ground.index, request.path)
         generated = generate(
             self.model.network,
             self.model.tokenizer,
@@ -178,7 +229,10 @@ class Engine:
             forced=prompt.forced,
             gate=self.model.gate,
             matches_of=matches_of,
+            proposals_of=matches_of.proposals,
+            hint=self.hints.of(request, prompt.forced),
         )
+        self.hints.note(request, generated.text)
         if self.layout.knows_its_end:
             return generated
         fork = Fork(
@@ -189,6 +243,7 @@ class Engine:
             logits=value.logits,
             forced=prompt.forced,
             matches_of=matches_of,
+            proposals_of=matches_of.proposals,
             trim=trim,
             following=what_follows(request),
             cancelled=cancelled,
@@ -196,36 +251,3 @@ class Engine:
             deadline=deadline,
         )
         return rank(fork, generated, took_s=time.monotonic() - decode_at).best
-
-
-class Matcher:
-    """Matches of the buffer's text and what was generated since, in the buffer itself and in the context's other documents."""
-
-    def __init__(self, buffer: np.ndarray, index: DocumentIndex | None, path: str | None) -> None:
-        self.text = np.concatenate([buffer, np.empty(256, np.int32)])
-        self.start = len(buffer)
-        self.index = index
-        self.path = path
-
-    def __call__(self, ids: Sequence[int]) -> tuple[Continuations, Continuations]:
-        end = self.start + len(ids)
-        if end > len(self.text):
-            self.text = np.concatenate([self.text, np.empty(len(self.text), np.int32)])
-        self.text[self.start : end] = ids
-        text = self.text[:end]
-        documents = NOTHING if self.index is None else self.index.continuations(text, without=self.path)
-        return buffer_continuations(text, known=self.start), documents
-
-
-def base_of(context: Context | None, root: Chain, fed_slices: int | None) -> Base:
-    """`fed_slices`: how much of the context has been fed and kept; None means all."""
-    if context is None:
-        return Base(root, None, ready=True)
-    if fed_slices is None:
-        return Base(context.chain, context.index, ready=True)
-    known = max(fed_slices, len(root.slices))
-    return Base(Chain(root=context.chain.root, slices=context.chain.slices[:known]), context.index, ready=False)
-
-
-def base_tokens(chain: Chain) -> int:
-    return sum(len(part.tokens) for part in chain.slices if part.kind == "base")

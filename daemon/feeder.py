@@ -17,7 +17,7 @@ from cache.chain import SLICE_TOKENS, Tokens
 from model.network import Network
 from model.state import Mamba2State
 
-PIECE_S = 0.1  # how long a piece may take, at the speed measured so far
+PIECE_S = 0.03  # how long a piece may take, at the speed measured so far
 MIN_PIECE_TOKENS = 16  # fewer would read the weights too often
 
 
@@ -55,7 +55,9 @@ class Feeder:
         self.tokens_fed = 0  # since the start
         self.tokens_per_s = tokens_per_s  # corrected by every piece long enough to tell
         self.interrupted: Callable[[], bool] = lambda: False
-        self._begun: _Begun | None = None  # the last one only: a large model's state takes hundreds of megabytes
+        # The last one only: a large model's state takes hundreds of megabytes. It outlives what a key feeds, or steady typing would
+        # let no longer slice of the background ever come to its end.
+        self._begun: _Begun | None = None
 
     @torch.no_grad()
     def feed(self, tokens: Tokens, value: Value | None) -> Value:
@@ -63,7 +65,8 @@ class Feeder:
         ids = torch.from_numpy(tokens.astype(np.int64))[None]
         state, done = self._resume(tokens, value)
         own = done > 0  # a state made on the way is ours to write over
-        self._begun = None
+        if own:
+            self._begun = None
         piece = self.piece_tokens()
         while True:
             part = ids[:, done : done + piece]
@@ -76,6 +79,10 @@ class Feeder:
             if self.interrupted():
                 self._begun = _Begun(tokens, value, done, state)
                 raise Interrupted
+
+    def forget(self) -> None:
+        """What was begun."""
+        self._begun = None
 
     def piece_tokens(self) -> int:
         """How many tokens are fed without looking up."""

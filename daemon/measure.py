@@ -12,10 +12,12 @@ import msgspec
 import numpy as np
 import torch
 
-from cache.chain import SLICE_TOKENS, Chain, as_tokens
-from cache.resume import resume
-from daemon.completion import Base, Engine, Matcher, Value, base_of
-from daemon.prompt import Context, Prompt
+from cache.chain import SLICE_TOKENS, as_tokens
+from daemon.bases import Ground
+from daemon.completion import Engine
+from daemon.feeder import Value
+from daemon.matcher import Matcher
+from daemon.prompt import Prompt
 from daemon.protocol import CompletionRequest
 from model.generate import Chooser
 from model.sampling import next_logits
@@ -44,32 +46,31 @@ class Outcome:
 class Reading:
     """A context that has been read. The state is held here, since a small store drops it for a hole's many."""
 
-    base: Base
-    n_tokens: int
+    ground: Ground
     value: Value | None  # None: there was nothing to read
+
+    @property
+    def n_tokens(self) -> int:
+        return self.ground.chain.n_tokens
 
     def restore(self, engine: Engine) -> None:
         """Makes the state the most recently used one of the engine's store; nothing is fed."""
         if self.value is not None:
-            engine.store.put(self.base.chain, len(self.base.chain.slices), self.value, self.value.nbytes)
-
-
-def reading_of(engine: Engine, context: Context, value: Value | None) -> Reading:
-    return Reading(base_of(context, engine.prompter.root, None), context.n_tokens, value)
+            engine.store.put(self.ground.chain, len(self.ground.chain.slices), self.value, self.value.nbytes)
 
 
 def measure(engine: Engine, reading: Reading, request: CompletionRequest, truth: str) -> Outcome:
     """Answers `request` as the daemon would without a time limit and with the file's head read, then feeds what one more typed character would."""
     reading.restore(engine)
-    read_head(engine, reading.base, request)
-    made = engine.complete(request, reading.base, cancelled=lambda: False, started=time.monotonic())
-    prompt, value = fed(engine, reading.base, request)
-    matcher = Matcher(prompt.buffer, reading.base.index, request.path)
+    read_head(engine, reading.ground, request)
+    made = engine.complete(request, [reading.ground], cancelled=lambda: False, started=time.monotonic())
+    prompt, value = fed(engine, reading.ground, request)
+    matcher = Matcher(prompt.buffer, reading.ground.index, request.path)
     log_probability = None
     if value is not None:
         log_probability = truth_log_probability(engine, prompt, value, matcher=matcher, truth=truth)
     typed = msgspec.structs.replace(request, prompt=request.prompt + truth[0])
-    _, feeding, _ = engine.plan(typed, reading.base)
+    feeding = engine.resume(engine.plan(typed, [reading.ground]).prompt.chain)
     key_tokens, started = feeding.tokens_missing, time.monotonic()
     while not feeding.ready:
         feeding.step()
@@ -85,21 +86,16 @@ def measure(engine: Engine, reading: Reading, request: CompletionRequest, truth:
     )
 
 
-def read_head(engine: Engine, base: Base, request: CompletionRequest) -> None:
+def read_head(engine: Engine, ground: Ground, request: CompletionRequest) -> None:
     """Feeds the file up to the windows, as it has been read when a cursor moves in it."""
-    chain = engine.prompter.completion(base.chain, request).chain
-    n_known = max((n for n, part in enumerate(chain.slices, start=1) if part.kind == "head"), default=0)
-    feeding = resume(Chain(root=chain.root, slices=chain.slices[:n_known]), engine.store, engine.feed)
-    while not feeding.ready:
-        feeding.step()
+    prompt = engine.prompter.completion(ground.chain, request)
+    engine.read(prompt.chain.upto(prompt.head_end))
 
 
-def fed(engine: Engine, base: Base, request: CompletionRequest) -> tuple[Prompt, Value | None]:
+def fed(engine: Engine, ground: Ground, request: CompletionRequest) -> tuple[Prompt, Value | None]:
     """The prompt of a request and its state, which is kept if the request has just been answered."""
-    prompt, feeding, _ = engine.plan(request, base)
-    while not feeding.ready:
-        feeding.step()
-    return prompt, feeding.value
+    prompt = engine.plan(request, [ground]).prompt
+    return prompt, engine.read(prompt.chain)
 
 
 def truth_log_probability(
@@ -166,9 +162,6 @@ def edit_similarity(a: str, b: str) -> float:
     return 1.0 - previous[-1] / max(len(a), len(b))
 
 
-def read_context(engine: Engine, context: Context) -> Reading:
-    """Feeds all of a context, in the calling thread."""
-    feeding = resume(context.chain, engine.store, engine.feed)
-    while not feeding.ready:
-        feeding.step()
-    return reading_of(engine, context, feeding.value)
+def read_ground(engine: Engine, ground: Ground) -> Reading:
+    """Feeds all of it, in the calling thread."""
+    return Reading(ground, engine.read(ground.chain))

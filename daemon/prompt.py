@@ -1,46 +1,30 @@
-"""From what was asked to the chain of slices that answers it: a context's BASE, and a completion's head, windows and line.
+"""From a completion's request to the chain of slices that answers it: related outlines, head, windows and line, on top of BASE and HOT.
 
 Knows: the protocol's values, the tokenizer's layout, chains. Does not know: states, threads, HTTP. Everything here may run outside the model thread.
 """
 
 import functools
-import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from cache.chain import Chain, Tokens, as_tokens, cut_at_lines, cut_grid
-from cache.lookup import DocumentIndex
+from daemon.documents import Documents
 from daemon.protocol import CompletionRequest, Document
-from model.fim import Layout, document_ids, header_ids, heal, layout_of
+from model.fim import Layout, heal, layout_of
 from model.tokenizer import Tokenizer
 
-BASE_CHECKPOINTS = 16  # states kept inside BASE, at file boundaries
-WINDOW_GRID = 128  # tokens of a slice of the prefix window: a new line feeds at most so many of it again
-LINE_GRID = 8  # tokens of a slice of the cursor's line: what a typed key feeds at most, but for tokens taken back
+WINDOW_GRID = 128  # tokens between two states that are kept in the prefix window
+LINE_GRID = (
+    4  # tokens of a slice of a line, where the cut changes no bit: a typed key feeds at most about twice as many
+)
+COARSE_LINE_GRID = 8  # the same where each slice is a call of its own
 LINE_JUMP_TOKENS = 512
-KEPT_INDEXES = 4  # 4 bytes a token and the tokens themselves: 8 MB for a repository of a million
+KEPT_ABOVES = 16
 MAX_LINE_TOKENS = 1024  # of the cursor's line that are fed; of a longer one (minified code) only its end
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Context:
-    """A repository as the model reads it. `id` is the key of its last state."""
-
-    chain: Chain  # the root, such as <s>, and BASE
-    index: DocumentIndex
-    n_documents: int
-    left_out: tuple[str, ...]
-
-    @property
-    def id(self) -> str:
-        return self.chain.tip.hex()
-
-    @property
-    def n_tokens(self) -> int:
-        return self.chain.n_tokens
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,90 +32,130 @@ class Prompt:
     """One completion: what to feed, the bytes that healing took back, and the buffer's text for the lookup."""
 
     chain: Chain
+    line_start: int  # slices of the chain before the cursor's line
+    head_end: int  # slices of the chain up to the end of the head
     forced: bytes
     buffer: np.ndarray  # (n,) int32: the document's tokens before the healed cursor
 
+    def segment(self, length: int) -> str:
+        """Where the state after the first `length` slices stands, in the protocol's words."""
+        if not length:
+            return "root"
+        kind = self.chain.slices[length - 1].kind
+        return "line" if kind == "prefix" and length > self.line_start else kind
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Above:
+    """All of a prompt before the cursor's line, which stays while the line is typed."""
+
+    chain: Chain
+    head_end: int
+    buffer: np.ndarray
+
 
 class Prompter:
-    """Builds chains for one tokenizer and one layout; remembers the tokens of texts it has seen, so that only what changed is tokenised again."""
+    """Builds chains for one tokenizer and one layout; remembers the tokens of texts it has seen, so that only what changed is tokenised again.
 
-    def __init__(self, tokenizer: Tokenizer, root: Chain, layout: Layout | None = None) -> None:
+    `any_cut`: the network's results do not depend on how tokens are cut into calls. Then lines are cut finely, since slices can be fed together: a line that
+    has been typed keeps its slices when the next one begins, so Enter costs what any key costs.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, root: Chain, layout: Layout | None = None, *, any_cut: bool = True
+    ) -> None:
         """`root` is an empty chain whose key names the layout's version. The layout is `spm` unless another is given."""
         self.tokenizer = tokenizer
         self.layout = layout if layout is not None else layout_of(tokenizer, "spm")
+        self.any_cut = any_cut
         self.root = root.extend("root", [(as_tokens(self.layout.root), False)])
-        self._document = functools.lru_cache(maxsize=16_384)(self._encode_document)
+        self.documents = Documents(tokenizer, root.tip)
         self._text = functools.lru_cache(maxsize=256)(self._encode)
-        self._header = functools.lru_cache(maxsize=16_384)(self._text_of_header)
-        self._indexes: OrderedDict[tuple[bytes, tuple[tuple[str, int], ...]], DocumentIndex] = OrderedDict()
-        self._lock = threading.Lock()  # contexts are built on whatever thread was asked
+        self._aboves: OrderedDict[tuple[object, ...], _Above] = OrderedDict()
 
-    def context(self, documents: Sequence[Document], *, max_tokens: int) -> Context:
-        """Beyond `max_tokens` the first documents are left out: the order is from the least to the most useful."""
-        encoded = [(document.path, self._document(document.path, document.text)) for document in documents]
-        total, first = 0, len(encoded)
-        while first > 0 and total + len(encoded[first - 1][1]) <= max_tokens:
-            first -= 1
-            total += len(encoded[first][1])
-        left_out, encoded = tuple(path for path, _ in encoded[:first]), encoded[first:]
-        pieces: list[tuple[Tokens, bool]] = []
-        fed, step = 0, max(1, total // BASE_CHECKPOINTS)
-        for number, (_, ids) in enumerate(encoded):
-            boundary = (fed + len(ids)) // step > fed // step or number == len(encoded) - 1
-            pieces += cut_grid(ids, keep_last=boundary)
-            fed += len(ids)
-        chain = self.root.extend("base", pieces)
-        return Context(chain, self._index(chain, encoded), len(encoded), left_out)
-
-    def _index(self, chain: Chain, encoded: Sequence[tuple[str, Tokens]]) -> DocumentIndex:
-        """Sorting a large repository takes longer than all else here, so an index is kept for the next window that asks the same.
-
-        The chain's key says which tokens; the paths and lengths, which a key does not hold, where each document begins.
-        """
-        key = chain.tip, tuple((path, len(ids)) for path, ids in encoded)
-        with self._lock:
-            known = self._indexes.get(key)
-        if known is None:
-            known = DocumentIndex([(path, ids[len(self._header(path)) :]) for path, ids in encoded])
-        with self._lock:
-            self._indexes[key] = known
-            self._indexes.move_to_end(key)
-            while len(self._indexes) > KEPT_INDEXES:
-                self._indexes.popitem(last=False)
-        return known
-
-    def completion(self, base: Chain, request: CompletionRequest, *, with_head: bool = True) -> Prompt:
-        """The chain of a request on top of `base`; without its head, the windows still stand behind the file's header."""
-        above, line = split_line(request.prompt)
-        head = self._text(request.head) if with_head else as_tokens([])
-        chain = base
-        if request.path is not None:
-            chain = chain.extend("head", cut_grid(self._header(request.path)))
-        chain = chain.extend("head", cut_at_lines(head, self.tokenizer.newline))
-        if self.layout.shows_suffix:
-            chain = chain.extend("suffix", cut_grid(self._suffix(request.suffix)))
-        window = self._text(above)
-        prefix = as_tokens([*self.layout.before_prefix, *window])
-        chain = chain.extend("prefix", cut_at_lines(prefix, self.tokenizer.newline, size=WINDOW_GRID))
+    def completion(self, ground: Chain, request: CompletionRequest, *, with_head: bool = True) -> Prompt:
+        """The chain of a request on top of `ground`; without its head, the windows still stand behind the file's header."""
+        window, line = split_line(request.prompt)
+        related = tuple((each.path, each.text) for each in request.related) if with_head else ()
+        head = request.head if with_head else None
+        above = self._above(ground, request.path, related, head, request.suffix, window)
+        text = above.buffer if with_head else np.concatenate([self._text(request.head), above.buffer])
         ids = self.tokenizer.encode(line)
         # The start of a long line moves in jumps: if it slid, every key would feed the whole line again.
         jumps = -(-max(0, len(ids) - MAX_LINE_TOKENS) // LINE_JUMP_TOKENS)
         healed = heal(self.tokenizer, ids[jumps * LINE_JUMP_TOKENS :])
-        chain = chain.extend("line", cut_grid(as_tokens(healed.ids), size=LINE_GRID, keep=True))
-        buffer = np.concatenate([self._text(request.head), window, healed.ids]).astype(np.int32)
-        return Prompt(chain, healed.forced, buffer)
+        pieces = self._cut_line(as_tokens(healed.ids))
+        chain = above.chain.extend("prefix" if self.any_cut else "line", pieces)
+        buffer = np.concatenate([text, np.array(healed.ids, np.int32)])
+        return Prompt(chain, len(above.chain.slices), above.head_end, healed.forced, buffer)
+
+    def forget(self) -> None:
+        """All texts and tokens."""
+        self._text.cache_clear()
+        self._aboves.clear()
+        self.documents.forget()
+
+    def _above(self, ground: Chain, path: str | None, *texts: Any) -> _Above:
+        """What the last keys had too is not cut and hashed again."""
+        key = ground.tip, path, *texts
+        known = self._aboves.get(key) or self._chain_above(ground, path, *texts)
+        self._aboves[key] = known
+        self._aboves.move_to_end(key)
+        while len(self._aboves) > KEPT_ABOVES:
+            self._aboves.popitem(last=False)
+        return known
+
+    def _chain_above(
+        self,
+        ground: Chain,
+        path: str | None,
+        related: tuple[tuple[str, str], ...],
+        head: str | None,
+        suffix: str,
+        window: str,
+    ) -> _Above:
+        chain = ground
+        outlines = [self.documents.piece(Document(path=name, text=text)).ids for name, text in related]
+        if outlines:
+            chain = chain.extend("related", cut_grid(as_tokens(np.concatenate(outlines))))
+        if path is not None:
+            chain = chain.extend("head", cut_grid(self.documents.header(path)))
+        head_ids = self._text(head or "")
+        chain = chain.extend("head", cut_at_lines(head_ids, self.tokenizer.newline))
+        head_end = len(chain.slices)
+        if self.layout.shows_suffix:
+            chain = chain.extend("suffix", cut_grid(self._suffix(suffix)))
+        window_ids = self._text(window)
+        chain = chain.extend("prefix", self._cut_window(as_tokens(self.layout.before_prefix), window_ids))
+        return _Above(chain, head_end, np.concatenate([head_ids, window_ids]))
+
+    def _cut_window(self, opening: Tokens, window: Tokens) -> list[tuple[Tokens, bool]]:
+        """The prefix window's pieces; the state at its end, where the cursor's line starts, is always kept."""
+        if not self.any_cut:
+            return cut_at_lines(as_tokens([*opening, *window]), self.tokenizer.newline, size=WINDOW_GRID)
+        pieces = [(opening, False)]
+        since = len(opening)  # the last piece that is kept
+        start = 0
+        for end in (*(np.flatnonzero(window == self.tokenizer.newline) + 1).tolist(), len(window)):
+            if end > start:
+                since += end - start
+                is_kept = since >= WINDOW_GRID or end == len(window)
+                pieces += cut_grid(window[start:end], size=LINE_GRID, keep_last=is_kept)
+                since, start = 0 if is_kept else since, end
+        return [*pieces[:-1], (pieces[-1][0], True)]
+
+    def _cut_line(self, ids: Tokens) -> list[tuple[Tokens, bool]]:
+        """The cursor's line: what a key may have to be rolled back to is kept."""
+        if not self.any_cut:
+            return cut_grid(ids, size=COARSE_LINE_GRID, keep=True)
+        pieces = cut_grid(ids, size=LINE_GRID)
+        return [(tokens, number >= len(pieces) - 3) for number, (tokens, _) in enumerate(pieces)]
 
     def _suffix(self, below: str) -> Tokens:
         """The lines below the cursor between what the layout puts around them."""
         if self.layout.whole_lines and below and not below.endswith("\n"):
             below += "\n"
         return as_tokens([*self.layout.before_suffix, *self._text(below), *self.layout.after_suffix])
-
-    def _text_of_header(self, path: str) -> Tokens:
-        return as_tokens(header_ids(self.tokenizer, path))
-
-    def _encode_document(self, path: str, text: str) -> Tokens:
-        return as_tokens(document_ids(self.tokenizer, path, text))
 
     def _encode(self, text: str) -> Tokens:
         return as_tokens(self.tokenizer.encode(text))
@@ -141,3 +165,15 @@ def split_line(prompt: str) -> tuple[str, str]:
     """The whole lines of a prompt, and the start of its last line."""
     at = prompt.rfind("\n") + 1
     return prompt[:at], prompt[at:]
+
+
+def kept_keys(chain: Chain, kinds: Iterable[str], *, upto: int) -> Sequence[bytes]:
+    """The last kept state of each of these kinds among the first `upto` slices."""
+    wanted, keys = set(kinds), []
+    for part in reversed(chain.slices[:upto]):
+        if not wanted or part.kind in ("root", "base"):
+            break
+        if part.kind in wanted and part.keep:
+            wanted.discard(part.kind)
+            keys.append(part.key)
+    return keys

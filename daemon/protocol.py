@@ -3,11 +3,13 @@
 JSON over HTTP on a Unix socket. `/v1/fim/completions` has Mistral's shape with our own keys beside it; `/v1/contexts` is our own resource: an ordered
 list of documents whose recurrent state is wanted.
 
-    POST /v1/contexts              ContextRequest     -> ContextStatus   (202; feeding goes on in the background)
+    POST /v1/contexts              ContextRequest     -> ContextStatus   (202; feeding goes on in the background; 404 when `on` is unknown)
     GET  /v1/contexts/{id}?wait_s= -                  -> ContextStatus   (404 when unknown, as after a restart; waits for news up to wait_s)
     POST /v1/fim/completions       CompletionRequest  -> CompletionResponse
     GET  /healthz                  -                  -> Health
     GET  /v1/models                -                  -> {"object": "list", "data": [ModelCard]}
+    GET  /v1/cache                 -                  -> CacheReport     (what is kept, in memory and on disk)
+    POST /v1/cache/purge           PurgeRequest       -> PurgeReport
     POST /v1/shutdown              -                  -> {}
 
 A client that closes its connection cancels its request. Errors are {"error": {"message": one line, "type": a word}} with status 400, 404, 409, 499 or 503.
@@ -22,7 +24,7 @@ from typing import Annotated
 
 import msgspec
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,16 +32,26 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
 
     path: str
     text: str
+    edits: float = 0.0  # how often it is edited, as a weight beside the other documents': decides where checkpoints are worth keeping
 
 
 class ContextRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Documents in the order in which the model shall read them: the least likely to change first."""
+    """Documents in the order in which the model shall read them: the least likely to change first.
+
+    With `on`, a change of a context: its documents, without those `removed`, and with those given here in place of their older text, the one
+    changed last at the end.
+    """
 
     documents: list[Document]
+    workspace: str | None = (
+        None  # absolute path of the folder they come from: whose states they are, for `cache ls` and `cache purge`
+    )
+    on: str | None = None
+    removed: list[str] = []  # paths
 
 
 class ContextStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """`id` is a key of the content: equal documents in equal order have equal ids, in every window."""
+    """`id` is a key of the content: equal documents of a workspace have equal ids, in every window."""
 
     id: str
     state: str  # "feeding" | "ready"
@@ -48,6 +60,11 @@ class ContextStatus(msgspec.Struct, frozen=True, kw_only=True):
     tokens_fed: int  # run through the model for this context so far
     tokens_reused: int  # found in the cache instead
     left_out: list[str] = []  # paths of documents beyond the model's token budget
+    hot_tokens: int = 0  # of the documents that are read after BASE, since it has an older text of them or none
+    current: float = (
+        1.0  # share of the documents' tokens that completions are answered with in their current text by now
+    )
+    compacting: bool = False  # a new BASE is being read beside the one that serves
 
     @property
     def share(self) -> float:
@@ -67,6 +84,7 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
     # Our own keys.
     context: str | None = None  # id of a context; None: no repository
     path: str | None = None  # of the document, relative to the workspace; its own copy in the context is not looked up
+    related: list[Document] = []  # outlines of what the document imports, read right before it
     head: str = ""  # the document's text from its first line up to where `prompt` starts
     rest_of_line: str = ""  # the text between the cursor and the end of its line
     document: str | None = None  # names the editor's document: a newer request for it cancels an older one
@@ -105,8 +123,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     context_tokens: int  # repository tokens that the answer's state has read
     tokens_fed: int
     tokens_reused: int
-    segment: str  # where the state was resumed: "root" | "base" | "head" | "suffix" | "prefix" | "line"
+    segment: (
+        str  # where the state was resumed: "root" | "base" | "hot" | "related" | "head" | "suffix" | "prefix" | "line"
+    )
     context_ready: bool  # False: the answer came from what had been read by then
+    current: float = 1.0  # share of the context's tokens that the answer's state has read in their current text
+    drafted: int = 0  # tokens that a lookup proposed and the model checked
+    accepted: int = 0  # of those, the ones it would have said itself
     stopped_by: str  # "line" | "eos" | "stop" | "repetition" | "max_tokens" | "time" | "cancelled" | "nothing", or a word of daemon.trim.Overrun
     ms: Timings
     # Why nothing is suggested, though the model was asked to the end: "blank": it ends the line here; "rest_of_line": what it says does not lead
@@ -178,6 +201,81 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     asked_model: str = ""  # as it was named when the daemon was started, also while it loads
     asked_precision: str = ""
     reading: BackgroundReading | None = None  # None: nothing is being read
+
+
+class KeptState(msgspec.Struct, frozen=True, kw_only=True):
+    """One state that is kept. `about` says what it covers, for people: a path, or how many files."""
+
+    key: str
+    tier: str  # "memory" | "disk"
+    kind: str  # the segment it ends
+    tokens: int  # read by it
+    cost_tokens: int  # to be fed to have it again, from the nearest other state that is kept
+    nbytes: int
+    uses: int
+    pinned: bool  # in use by a live document
+    about: str
+    workspaces: list[str]
+    age_s: float
+
+
+class TierReport(msgspec.Struct, frozen=True, kw_only=True):
+    tier: str  # "memory" | "disk"
+    states: int
+    nbytes: int
+    budget_bytes: int
+    hits: int
+    misses: int
+    evictions: int
+
+
+class CacheReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a daemon keeps. `tokens_per_s` turns `cost_tokens` into seconds."""
+
+    model: str
+    tiers: list[TierReport]
+    states: list[KeptState]
+    tokens_per_s: float
+    folder: str  # of the disk tier; "" where nothing is kept on disk
+    not_persisting: str | None = None  # why nothing is written to disk at present, in one line
+
+
+class PurgeRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """`workspace` None: everything."""
+
+    workspace: str | None = None
+
+
+class PurgeReport(msgspec.Struct, frozen=True, kw_only=True):
+    states: int
+    nbytes: int
+
+
+class DamagedState(msgspec.Struct, frozen=True, kw_only=True):
+    """A file on disk that is not to be believed."""
+
+    path: str
+    nbytes: int
+    why: str
+
+
+class ModelOnDisk(msgspec.Struct, frozen=True, kw_only=True):
+    """The states of one model in one precision, whether a daemon runs for it or not: an item of what `python -m daemon.cache_command ls` answers."""
+
+    in_use: bool  # a daemon writes there at present
+    model: str  # as its daemon named it; "" where that was not noted
+    tokens_per_s: float  # as its daemon noted it; 0: it did not
+    states: list[KeptState]
+    damaged: list[DamagedState]
+
+
+class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
+    """`states` and `nbytes` were read, the damaged ones among them."""
+
+    states: int
+    nbytes: int
+    damaged: list[DamagedState]
+    removed: int
 
 
 class CalibrationStart(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from torch import Tensor
 from cache.lookup import Continuations
 from daemon.protocol import CompletionRequest
 from daemon.trim import Trim, first_line
+from model.draft import ProposalsOf
 from model.generate import Chooser, Generated, generate
 from model.mixture import Gate
 from model.network import Network
@@ -47,6 +48,7 @@ class Fork:
     cancelled: Callable[[], bool]
     max_tokens: int
     deadline: float | None
+    proposals_of: ProposalsOf | None = None  # drafts of what comes after some ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ def branch_from(fork: Fork, token: int, probability: float) -> Generated:
     if not still_forced and (reason := fork.trim.stop(said)) is not None:
         return Generated(ids=[token], text=said, stopped_by=reason, log_probability=nats)
     logits, state = fork.network(torch.tensor([[token]]), fork.state)
+    proposals_of = fork.proposals_of
     rest = generate(
         fork.network,
         fork.tokenizer,
@@ -113,12 +116,15 @@ def branch_from(fork: Fork, token: int, probability: float) -> Generated:
         forced=still_forced,
         gate=fork.gate,
         matches_of=lambda ids: fork.matches_of([token, *ids]),
+        proposals_of=None if proposals_of is None else lambda ids: proposals_of([token, *ids]),
     )
     return Generated(
         ids=[token, *rest.ids],
         text=said + rest.text,
         stopped_by=rest.stopped_by,
         log_probability=nats + rest.log_probability,
+        drafted=rest.drafted,
+        accepted=rest.accepted,
     )
 
 

@@ -1,25 +1,36 @@
-"""The one thread that owns the model: newest keystroke first, background feeding in the gaps, never longer than one slice at a time.
+"""The one thread that owns the model: newest keystroke first, background reading in the gaps, never longer than one piece of a slice at a time.
 
-Knows: the engine, queues, cancel flags. Does not know: HTTP. Every job's future is resolved exactly once.
+Knows: the engine, queues, cancel flags, whose turn it is. Does not know: HTTP. Every job's future is resolved exactly once.
 """
 
 import logging
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+import msgspec
 import torch
 
-from cache.resume import Feeding, resume
-from daemon.completion import Base, Completion, Engine, base_of
+from cache.resume import kept_length
+from daemon.bases import Bases, Ground, grounds_of
+from daemon.completion import Completion, Engine
+from daemon.contexts import Contexts
 from daemon.feeder import Interrupted
-from daemon.prompt import Context
-from daemon.protocol import BackgroundReading, CompletionRequest, ContextStatus, Document
+from daemon.inventory import purge, report
+from daemon.live import LiveDocuments
+from daemon.protocol import BackgroundReading, CacheReport, CompletionRequest, ContextStatus, Document, PurgeReport
+from daemon.reading import Compaction, ContextJob, PromptJob, Reader
 
-MAX_CONTEXTS = 16  # remembered; the least recently asked for is forgotten first
+AGAIN_DOCUMENTS = 3  # whose prompts are read again when their context changes: each costs what has changed
+IDLE_COMPACTION_S = 60.0
+IDLE_COMPACTION_TOKENS = 2048  # of change: for less, half of a BASE is not read again
+IDLE_COMPACTION_READ_S = 120.0  # a compaction that nothing but idleness asks for may take so long
+PERSIST_S = 30.0  # of idleness, before what may be needed after a restart is written
+STOP_PERSIST_S = 5.0  # that a daemon which ends spends on writing
+T = TypeVar("T")
 log = logging.getLogger("codestral_lsp.worker")
 
 
@@ -33,46 +44,6 @@ class CompletionJob:
     future: "Future[Completion]" = field(default_factory=Future)
 
 
-@dataclass(eq=False)
-class ContextJob:
-    """A context that is being read, or has been. `readable` is how many of its slices a completion may build on."""
-
-    context: Context
-    feeding: Feeding | None  # None: not yet looked at, or done
-    readable: int | None = 0  # None: all
-    tokens_fed: int = 0
-    tokens_reused: int = 0
-
-    def status(self) -> ContextStatus:
-        fed = self.tokens_fed if self.feeding is None else self.feeding.tokens_fed
-        reused = self.tokens_reused if self.feeding is None else self.feeding.tokens_reused
-        return ContextStatus(
-            id=self.context.id,
-            state="ready" if self.readable is None else "feeding",
-            n_documents=self.context.n_documents,
-            tokens=self.context.n_tokens,
-            tokens_fed=fed,
-            tokens_reused=reused,
-            left_out=list(self.context.left_out),
-        )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class HeadJob:
-    """The prompt of a request, read in the background."""
-
-    request: CompletionRequest
-    feeding: Feeding
-
-    def is_of(self, request: CompletionRequest) -> bool:
-        """Whether a request is for the same file in the same context."""
-        return (request.path, request.context) == (self.request.path, self.request.context)
-
-
-class UnknownContext(Exception):
-    """A context that this daemon does not know, for instance since it was restarted."""
-
-
 class Worker(threading.Thread):
     """Call `submit`, `add_context` and `context` from any thread; everything else happens on this one."""
 
@@ -80,31 +51,40 @@ class Worker(threading.Thread):
         super().__init__(name="model", daemon=True)
         self.engine = engine
         self.max_context_tokens = max_context_tokens
+        self.keeper = keeper = engine.keeper
+        stored = keeper.bases if keeper is not None else lambda: ()
+        self.bases = Bases(engine.prompter.root, engine.prompter.documents, stored=stored)
+        self.reader = Reader(engine, self.bases, keeper)
         self._wake = threading.Condition()
         self._jobs: list[CompletionJob] = []  # the newest is last
         self._running: CompletionJob | None = None
         self._latest: dict[str, CompletionJob] = {}  # by document
-        self._contexts: OrderedDict[str, ContextJob] = OrderedDict()
-        self._head: HeadJob | None = None  # of the newest file whose head was too long to be fed in time
+        self.contexts = Contexts()
+        self.live = LiveDocuments(engine.store)
+        self._head: PromptJob | None = None  # of the newest file whose prompt was too long to be fed in time
+        self._again: list[
+            CompletionRequest
+        ] = []  # live documents' last requests, to be read under their changed context
+        self._calls: list[Callable[[], None]] = []  # to be done on this thread, between two steps
+        self._used_at = time.monotonic()
+        self._persisted = True  # nothing has happened since what matters was offered to the disk
         self._stopping = False
-        engine.feeder.interrupted = lambda: bool(self._jobs or self._stopping)
+        engine.feeder.interrupted = lambda: bool(self._jobs or self._calls or self._stopping)
+        if keeper is not None:
+            keeper.busy = lambda: bool(self._jobs or self._running)
 
     @property
     def busy(self) -> bool:
         """Whether anything is queued or being read."""
         with self._wake:
-            return bool(self._jobs or self._head or self._next_context())
-
-    @property
-    def n_contexts(self) -> int:
-        return len(self._contexts)
+            return bool(self._jobs or self._head or self._again or self.contexts.compaction or self.contexts.next())
 
     @property
     def reading(self) -> BackgroundReading | None:
         """The context that is being read; None when none is."""
         with self._wake:
-            job = self._next_context()
-            status = None if job is None else job.status()
+            job = self.contexts.next()
+            status = None if job is None else job.status(compacting=False)
         if status is None:
             return None
         return BackgroundReading(
@@ -122,9 +102,7 @@ class Worker(threading.Thread):
                 job.future.cancel()
                 return job
             if request.context is not None:
-                if request.context not in self._contexts:
-                    raise UnknownContext(request.context)
-                self._contexts.move_to_end(request.context)
+                self.contexts.used(request.context)
             if request.document is not None:
                 older = self._latest.get(request.document)
                 if older is not None:
@@ -134,29 +112,78 @@ class Worker(threading.Thread):
             self._wake.notify()
         return job
 
-    def add_context(self, documents: Sequence[Document]) -> ContextStatus:
-        """Tokenises on the calling thread, then queues the feeding. Asking again for the same documents feeds nothing that is still kept."""
-        context = self.engine.prompter.context(documents, max_tokens=self.max_context_tokens)
+    def add_context(
+        self,
+        documents: Sequence[Document],
+        *,
+        workspace: str | None = None,
+        on: str | None = None,
+        removed: Sequence[str] = (),
+    ) -> ContextStatus:
+        """Tokenises and lays out on the calling thread, then queues the reading. What is kept is not fed again, whatever it was read for.
+
+        Raises UnknownContext for an unknown `on`.
+        """
+        made = self.engine.prompter.documents
+        if on is None:
+            context = made.context(documents, max_tokens=self.max_context_tokens, workspace=workspace)
+        else:
+            with self._wake:
+                older = self.contexts.job(on).context
+            context = made.changed(older, documents, removed, max_tokens=self.max_context_tokens)
         with self._wake:
-            known = self._contexts.get(context.id)
-            if known is None:
-                self._contexts[context.id] = ContextJob(context, feeding=None)
-            elif known.readable is None and context.chain.tip in self.engine.store:
-                self._contexts[context.id] = ContextJob(
-                    context, feeding=None, readable=None, tokens_reused=context.n_tokens
-                )
-            self._contexts.move_to_end(context.id)
-            while len(self._contexts) > MAX_CONTEXTS:
-                self._contexts.popitem(last=False)
+            known = self.contexts.get(context.id)
+        layout = known.layout if known is not None else self.bases.layout(context, missing=self.reader.missing)
+        compaction = Compaction(self.bases.compacted(layout)) if layout.is_due else None
+        missing = self.engine.missing(layout.chain())
+        with self._wake:
+            job = self.contexts.get(context.id) or ContextJob(layout)
+            if missing and job.feeding is None:
+                job.readable = kept_length(layout.chain(), self.engine.store)
+            elif not missing and job.feeding is None:
+                job.readable, job.tokens_fed, job.tokens_reused = None, 0, layout.chain().n_tokens
+            self.contexts.put(job, compaction)
+            if job.readable is None:
+                self._again = self._live_under(job)
+            self._used_at, self._persisted = time.monotonic(), False
             self._wake.notify()
         return self.context(context.id)
 
     def context(self, context_id: str) -> ContextStatus:
         """Raises UnknownContext."""
         with self._wake:
-            if context_id not in self._contexts:
-                raise UnknownContext(context_id)
-            return self._contexts[context_id].status()
+            return self.contexts.status(context_id)
+
+    def report(self) -> CacheReport:
+        return self._call(lambda: report(self.engine, self.contexts, self.reader))
+
+    def purge(self, workspace: str | None) -> PurgeReport:
+        """Removes what was derived from a workspace, or everything, from memory and disk."""
+
+        def work() -> PurgeReport:
+            with self._wake:
+                self._head, self._again = None, []
+                self.live.forget()
+                return purge(self.engine, self.contexts, self.reader, workspace)
+
+        return self._call(work)
+
+    def _call(self, work: Callable[[], T]) -> T:
+        """Has something done on the model's thread, between two steps, and waits for it."""
+        done: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(work())
+            except Exception as error:
+                done.set_exception(error)
+
+        with self._wake:
+            if self._stopping:
+                raise RuntimeError("the model's thread has ended")
+            self._calls.append(run)
+            self._wake.notify()
+        return done.result()
 
     def stop(self) -> None:
         """Cancels what is running and ends the thread."""
@@ -172,103 +199,194 @@ class Worker(threading.Thread):
         # A decaying state is full of numbers too small to matter, which cost a hundred times as much as others on x86. This
         # holds for the thread that says so and those that it starts.
         torch.set_flush_denormal(True)
-        while True:
+        while self._wait():
+            self.step()
+        if self.keeper is not None:
+            self._persist()
+            self.keeper.close(STOP_PERSIST_S)
+
+    def _wait(self) -> bool:
+        """Until there is something to do. False: the thread shall end."""
+        with self._wake:
+            while not (self._stopping or self._jobs or self._calls or self._background()):
+                self._wake.wait(self._patience())
+            if self._stopping:
+                for job in self._jobs:
+                    job.future.cancel()
+                for run in self._calls:
+                    run()
+        return not self._stopping
+
+    def step(self) -> bool:
+        """Does the one thing whose turn it is: a completion, else a call, else a piece of background work. False: there was nothing to do."""
+        with self._wake:
+            calls, self._calls = self._calls, []
+            job = self._running = self._jobs.pop() if self._jobs else None
+            background = None if job or calls else self._background()
+        for run in calls:
+            run()
+        try:
+            if job is not None:
+                self._complete(job)
+            elif background is not None:
+                background()
+        except Interrupted:  # a keystroke came; the slice goes on afterwards from where it was left
+            pass
+        except Exception:
+            # A request's own failure is in its future; this is a step of background work, given up so that the daemon lives on.
+            log.exception("background reading failed and was given up")
             with self._wake:
-                while not (self._stopping or self._jobs or self._head or self._next_context()):
-                    self._wake.wait()
-                if self._stopping:
-                    for job in self._jobs:
-                        job.future.cancel()
-                    return
-                job = self._running = self._jobs.pop() if self._jobs else None
-                background = None if job else self._next_context()
-            try:
-                if job is not None:
-                    self._complete(job)
-                elif background is not None:
-                    self._read(background)
-                else:
-                    self._read_head()
-            except Interrupted:  # a keystroke came; the slice goes on afterwards from where it was left
-                continue
-            except Exception:
-                # A request's own failure is in its future; this is a slice of background work, given up so that the daemon lives on.
-                log.exception("background reading failed and was given up")
-                with self._wake:
-                    self._give_up(background)
+                self._give_up(background)
+        self._running = None
+        return bool(job or calls or background)
+
+    def _background(self) -> Callable[[], None] | None:
+        """The step of background work whose turn it is."""
+        if self.contexts.next() is not None:
+            return self._read_context
+        if self._head is not None:
+            return self._read_head
+        if self._again:
+            return self._read_again
+        if self.contexts.compaction is not None:
+            return self._compact
+        idle_s = time.monotonic() - self._used_at
+        if idle_s >= PERSIST_S and not self._persisted and self.keeper is not None:
+            return self._persist
+        if idle_s >= IDLE_COMPACTION_S and self._changed() is not None:
+            return self._plan_compaction
+        return None
+
+    def _patience(self) -> float | None:
+        """How long nothing can become due."""
+        idle_s = time.monotonic() - self._used_at
+        waits = [PERSIST_S - idle_s] if not self._persisted and self.keeper is not None else []
+        if self._changed() is not None:
+            waits.append(IDLE_COMPACTION_S - idle_s)
+        return max(0.05, min(waits)) if waits else None
+
+    def _changed(self) -> ContextJob | None:
+        """A context that a compaction would make smaller, in a time that an idle machine may be asked for."""
+        jobs = (job for job in self.contexts.newest() if job.readable is None)
+        return next((job for job in jobs if not job.settled and job.layout.overlay >= IDLE_COMPACTION_TOKENS), None)
 
     def _complete(self, job: CompletionJob) -> None:
+        request = job.request
+        self._used_at, self._persisted = time.monotonic(), False
         try:
             if not job.future.set_running_or_notify_cancel():
                 return
-            base = self._base(job.request)
-            pending = self._head is not None and self._head.is_of(job.request)
+            grounds = self._grounds(request)
+            pending = self._head is not None and self._head.is_of(request)
             result = self.engine.complete(
-                job.request, base, cancelled=job.cancel.is_set, started=job.started, head_pending=pending
+                request, grounds, cancelled=job.cancel.is_set, started=job.started, head_pending=pending
             )
-            self._read_again_if_evicted(job.request.context)
-            if not result.has_head:
-                self._queue_head(job.request, base)
+            self.live.note(request, result)
+            self._read_again_if_evicted(request.context)
+            if not result.plan.is_best:
+                self._queue_prompt(request, grounds[0])
             job.future.set_result(result)
         except Exception as error:
             log.exception("a completion failed")
             job.future.set_exception(error)
         finally:
             with self._wake:
-                if job.request.document is not None and self._latest.get(job.request.document) is job:
-                    del self._latest[job.request.document]
+                if request.document is not None and self._latest.get(request.document) is job:
+                    del self._latest[request.document]
 
-    def _base(self, request: CompletionRequest) -> Base:
-        """The part of the request's context that has been read by now."""
-        job = self._contexts.get(request.context) if request.context is not None else None
-        root = self.engine.prompter.root
-        return base_of(job.context if job else None, root, job.readable if job else None)
+    def _grounds(self, request: CompletionRequest) -> list[Ground]:
+        """What the completion may stand on, the best first; what this document was last answered from is the second choice."""
+        job = self.contexts.get(request.context)
+        if job is None:
+            return [Ground(self.engine.prompter.root)]
+        grounds = grounds_of(job.layout, path=request.path, readable=job.readable)
+        second = self.live.second(request, grounds[0], job.context)
+        return grounds if second is None else [grounds[0], second, *grounds[1:]]
 
     def _read_again_if_evicted(self, context_id: str | None) -> None:
         """A context whose last state had to make room is read again in the background, unless the store is too small to keep any."""
-        job = self._contexts.get(context_id) if context_id is not None else None
-        if (
-            job is not None
-            and job.readable is None
-            and len(self.engine.store)
-            and job.context.chain.tip not in self.engine.store
-        ):
-            job.readable = 0
+        job = self.contexts.get(context_id)
+        if job is not None and job.readable is None and self.reader.is_lost(job):
+            job.readable = kept_length(job.layout.chain(), self.engine.store)
 
-    def _queue_head(self, request: CompletionRequest, base: Base) -> None:
+    def _queue_prompt(self, request: CompletionRequest, ground: Ground) -> None:
         """Reads the whole prompt in the background, so that a later key finds all of its states."""
         if len(self.engine.store):  # one too small to keep anything would gain nothing
-            prompt = self.engine.prompter.completion(base.chain, request)
-            self._head = HeadJob(request, resume(prompt.chain, self.engine.store, self.engine.feed))
+            prompt = self.engine.prompter.completion(ground.chain, request)
+            self._head = PromptJob(request, self.engine.resume(prompt.chain))
 
-    def _read(self, job: ContextJob) -> None:
-        """One slice of a context."""
-        feeding = job.feeding
-        if feeding is None:
-            feeding = resume(job.context.chain, self.engine.store, self.engine.feed)
-        elif not feeding.ready:
-            feeding.step()
-        job.feeding = feeding
-        last = feeding.chain.slices[feeding.done - 1] if feeding.done else None
-        if last is not None and (last.keep or feeding.ready):
-            job.readable = feeding.done
-        if feeding.ready:
-            job.tokens_fed, job.tokens_reused = feeding.tokens_fed, feeding.tokens_reused
-            job.readable, job.feeding = None, None
+    def _read_context(self) -> None:
+        job = self.contexts.next()
+        if job is not None and self.reader.read_context(job):
+            self._again = self._live_under(job)
 
     def _read_head(self) -> None:
-        assert self._head is not None
-        if not self._head.feeding.ready:
-            self._head.feeding.step()
-        if self._head.feeding.ready:
+        if self._head is not None and self.reader.read_prompt(self._head):
             self._head = None
 
-    def _next_context(self) -> ContextJob | None:
-        """The context asked for last of those not read yet."""
-        return next((job for job in reversed(self._contexts.values()) if job.readable is not None), None)
+    def _read_again(self) -> None:
+        """A file that is being edited, under its changed context, before the next key in it."""
+        with self._wake:
+            request = self._again.pop(0) if self._again else None
+        if request is not None:
+            self._queue_prompt(request, self._grounds(request)[0])
 
-    def _give_up(self, job: ContextJob | None) -> None:
-        if job is not None:
-            self._contexts.pop(job.context.id, None)
+    def _live_under(self, job: ContextJob) -> list[CompletionRequest]:
+        """The last requests of the documents of a workspace that were edited last, as they would be asked now."""
+        workspace = job.context.workspace
+        asked = [(request, self.contexts.get(request.context)) for request in self.live.requests()]
+        return [
+            msgspec.structs.replace(request, context=job.context.id)
+            for request, before in asked
+            if before is not None and before.context.workspace == workspace
+        ][:AGAIN_DOCUMENTS]
+
+    def _plan_compaction(self) -> None:
+        """On a thread of its own: the index of a large BASE takes longer to make than a key may wait."""
+        job = self._changed()
+        if job is None:
+            return
+        job.settled = True
+        layout = job.layout
+
+        def plan() -> None:
+            compaction = Compaction(self.bases.compacted(layout))
+            seconds = self.engine.missing(compaction.base.chain) / self.engine.tokens_per_s
+            with self._wake:
+                # Meanwhile it may have been changed, or purged.
+                is_wanted = self.contexts.get(job.context.id) is job and job.layout is layout
+                if is_wanted and seconds <= IDLE_COMPACTION_READ_S and self.contexts.compaction is None:
+                    self.contexts.compaction = compaction
+                    self._wake.notify()
+
+        threading.Thread(target=plan, name="compaction", daemon=True).start()
+
+    def _compact(self) -> None:
+        compaction = self.contexts.compaction
+        if compaction is None or not self.reader.compact(compaction):
+            return
+        self.bases.add(compaction.base)
+        with self._wake:
+            if self.contexts.compaction is compaction:
+                self.contexts.compaction = None
+            for job in self.contexts.newest():
+                if job.context.workspace == compaction.base.workspace and self.reader.relay(job):
+                    self._again = self._live_under(job)
+
+    def _persist(self) -> None:
+        self._persisted = True
+        for job in self.contexts.newest():
+            asked = ((self.contexts.get(context), head) for context, head in self.live.heads())
+            workspace = job.context.workspace
+            heads = [head for other, head in asked if other is not None and other.context.workspace == workspace]
+            self.reader.persist(job, heads)  # under its own workspace: what is purged there must be all of it
+
+    def _give_up(self, step: Callable[[], None] | None) -> None:
+        job = self.contexts.next()
+        if step == self._read_context and job is not None:
+            self.contexts.drop(job.context.id)
+        elif step == self._compact:
+            self.contexts.compaction = None
         else:
             self._head = None
+            self._again.clear()

@@ -18,7 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from daemon.completion import Base, Engine, Matcher
+from daemon.bases import Ground
+from daemon.completion import Engine
+from daemon.matcher import Matcher
 from daemon.trim import line_stop, trimmed
 from model.checkpoint import LoadedModel, load_model
 from model.fim import document_ids
@@ -62,11 +64,11 @@ def main() -> None:
     for line in (args.corpus / "test.jsonl").read_text(encoding="utf-8").splitlines():
         repository = json.loads(line)
         holes = sample_holes(repository["files"], n_holes=args.holes, per_file=6, seed=args.seed)
-        base = read_repository(engine, repository["files"], holes, max_tokens=args.context_tokens)
+        ground = read_repository(engine, repository["files"], holes, max_tokens=args.context_tokens)
         answers = [
-            answer for hole in holes for answer in answer_all(engine, hole, base, lookup_gate, repository["package"])
+            answer for hole in holes for answer in answer_all(engine, hole, ground, lookup_gate, repository["package"])
         ]
-        told = [row for hole in holes for row in rows(engine, hole, base, max_tokens=64) if row.in_line]
+        told = [row for hole in holes for row in rows(engine, hole, ground, max_tokens=64) if row.in_line]
         results[repository["package"]] = measure(answers, told, model, lookup_gate) | {
             "bits_per_byte": bits_per_byte(model, repository)
         }
@@ -88,12 +90,11 @@ def main() -> None:
     print(json.dumps({"all": summary, "packages": results}))
 
 
-def answer_all(engine: Engine, hole: Hole, base: Base, lookup_gate: Gate, package: str) -> list[Answer]:
+def answer_all(engine: Engine, hole: Hole, ground: Ground, lookup_gate: Gate, package: str) -> list[Answer]:
     """One answer for each of MODES, from the same state."""
-    prompt, feeding, _ = engine.plan(hole.request, base)
-    while not feeding.ready:
-        feeding.step()
-    model, value = engine.model, feeding.value
+    prompt = engine.plan(hole.request, [ground]).prompt
+    model, value = engine.model, engine.read(prompt.chain)
+    assert value is not None, "a prompt is never empty"
     answers = []
     for mode in MODES:
         gate = {"lookup": lookup_gate, "model": None, "mixture": model.gate}[mode]
@@ -107,7 +108,7 @@ def answer_all(engine: Engine, hole: Hole, base: Base, lookup_gate: Gate, packag
             max_tokens=hole.request.max_tokens,
             forced=prompt.forced,
             gate=gate,
-            matches_of=Matcher(prompt.buffer, base.index, hole.request.path),
+            matches_of=Matcher(prompt.buffer, ground.index, hole.request.path),
         )
         answers.append(
             Answer(package, mode, hole.truth.rstrip(), trimmed(made.text, hole.request), made.log_probability)
@@ -118,10 +119,12 @@ def answer_all(engine: Engine, hole: Hole, base: Base, lookup_gate: Gate, packag
 class LookupOnly:
     """Stands in for the network where only the lookup shall speak: every token is as likely as every other."""
 
+    any_cut = False
+
     def __init__(self, model: LoadedModel) -> None:
         self.logits = torch.zeros(1, 1, model.config.vocab_size)
 
-    def __call__(self, ids: torch.Tensor, state: object) -> tuple[torch.Tensor, object]:
+    def __call__(self, ids: torch.Tensor, state: object, **_: object) -> tuple[torch.Tensor, object]:
         return self.logits, state
 
 

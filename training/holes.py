@@ -12,7 +12,9 @@ import numpy as np
 import torch
 
 from context.window import split
-from daemon.completion import Base, Engine, Matcher, base_of
+from daemon.bases import Ground, ground_of
+from daemon.completion import Engine
+from daemon.matcher import Matcher
 from daemon.protocol import CompletionRequest, Document
 from model.mixture import Match
 
@@ -73,37 +75,36 @@ def candidates(path: str, text: str) -> Iterator[tuple[int, str]]:
         start += len(line) + 1
 
 
-def read_repository(engine: Engine, files: Files, holes: Sequence[Hole], *, max_tokens: int) -> Base:
+def read_repository(engine: Engine, files: Files, holes: Sequence[Hole], *, max_tokens: int) -> Ground:
     """The files without any that has a hole, as the context: no hole's own text is in the state or in the index."""
     holed = {hole.request.path for hole in holes}
     documents = [Document(path=path, text=text) for path, text in files if path not in holed]
-    context = engine.prompter.context(documents, max_tokens=max_tokens)
-    return base_of(context, engine.prompter.root, None)
+    return ground_of(engine.prompter, documents, max_tokens=max_tokens)
 
 
 @torch.no_grad()
-def rows(engine: Engine, hole: Hole, base: Base, *, max_tokens: int) -> list[Row]:
+def rows(engine: Engine, hole: Hole, ground: Ground, *, max_tokens: int) -> list[Row]:
     """The tokens of the truth and of what follows it, up to `max_tokens`, each with what was said of it before it was known.
 
     Empty where the healed cursor does not stand at a token boundary of the whole line.
     """
     tokenizer, control = engine.model.tokenizer, engine.model.tokenizer.control
-    prompt, feeding, _ = engine.plan(hole.request, base)
-    while not feeding.ready:
-        feeding.step()
+    prompt = engine.plan(hole.request, [ground]).prompt
+    value = engine.read(prompt.chain)
+    assert value is not None, "a prompt is never empty"
     line_start = hole.request.prompt.rfind("\n") + 1
     line = tokenizer.encode(hole.request.prompt[line_start:] + hole.truth)
-    n_healed = sum(len(part.tokens) for part in prompt.chain.slices if part.kind == "line")
-    fed = [int(t) for part in prompt.chain.slices if part.kind == "line" for t in part.tokens]
+    fed = [int(t) for part in prompt.chain.slices[prompt.line_start :] for t in part.tokens]
+    n_healed = len(fed)
     if line[:n_healed] != fed:
         return []
     truth = line[n_healed:]
     targets = (truth + tokenizer.encode(hole.following))[:max_tokens]
-    logits, _ = engine.model.network(torch.tensor([targets]), feeding.value.state)
-    logits = torch.cat([feeding.value.logits[None], logits[0, :-1]])
+    logits, _ = engine.model.network(torch.tensor([targets]), value.state)
+    logits = torch.cat([value.logits[None], logits[0, :-1]])
     logits[:, tokenizer.unsaid] = -torch.inf
     probabilities = torch.softmax(logits, -1).numpy()
-    matcher = Matcher(prompt.buffer, base.index, hole.request.path)
+    matcher = Matcher(prompt.buffer, ground.index, hole.request.path)
     found = []
     for i, target in enumerate(targets):
         p, matches = probabilities[i], matcher(targets[:i])

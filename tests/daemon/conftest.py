@@ -1,45 +1,17 @@
-"""A small repository, and engines that run the bundled model and remember what they fed."""
+"""A small repository, the models that the daemon's tests run on, and workers that are seen to end."""
 
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import pytest
 
-from cache.chain import SLICE_TOKENS
-from daemon.completion import Engine, Value
+from benchmarks.random_checkpoint import RandomSource
+from benchmarks.random_steps import CONFIG, tiny_model
+from daemon.completion import Engine
 from daemon.protocol import Document
 from daemon.worker import Worker
-
-PLENTY = 256 << 20
-PATIENCE_S = 120.0
-
-
-class WatchedEngine(Engine):
-    """The real engine; it also notes each slice it feeds, and calls `before_slice` first."""
-
-    def __init__(self, *arguments: object, **named: object) -> None:
-        super().__init__(*arguments, **named)  # type: ignore[arg-type]
-        self.fed: list[np.ndarray] = []
-        self.before_slice: Callable[[], None] = lambda: None
-        self.feeder.piece_tokens = lambda: SLICE_TOKENS  # type: ignore[method-assign]  # pieces have their own tests
-        self.feed = self.watched
-
-    def watched(self, tokens: np.ndarray, value: Value | None) -> Value:
-        self.before_slice()
-        self.fed.append(tokens)
-        return self.feeder.feed(tokens, value)
-
-    @property
-    def n_fed(self) -> int:
-        return sum(map(len, self.fed))
-
-
-def module_text(number: int) -> str:
-    body = "".join(
-        f"    def method_{n}(self, value_{n}: int) -> int:\n        return self.total + {n} * value_{n}\n\n"
-        for n in range(4)
-    )
-    return f'"""Part {number}."""\n\nimport os\n\n\nclass Part{number}:\n    total = {number}\n\n{body}'
+from model.build import build_network
+from model.checkpoint import LoadedModel
+from tests.daemon.daemon_parts import PATIENCE_S, PLENTY, WatchedEngine, module_text
 
 
 @pytest.fixture(scope="session")
@@ -48,9 +20,24 @@ def documents() -> list[Document]:
     return [Document(path=f"parts/part_{number}.py", text=module_text(number)) for number in range(6)]
 
 
+@pytest.fixture(scope="session")
+def tiny() -> LoadedModel:
+    """Random weights on the native kernels where there are any, with the bundled tokenizer; a feed costs next to nothing."""
+    return tiny_model()
+
+
+@pytest.fixture(scope="session")
+def coarse() -> LoadedModel:
+    """The same weights in torch, whose bits depend on how tokens are cut into calls."""
+    source = RandomSource(CONFIG)
+    network = build_network(source, "fp32", backend="torch")
+    assert not network.any_cut
+    return LoadedModel("random in torch", CONFIG, network, source.tokenizer(), None, source.digest, "fp32")
+
+
 @pytest.fixture
 def make_engine(bundled) -> Callable[..., WatchedEngine]:
-    return lambda budget_bytes=PLENTY: WatchedEngine(bundled, store_budget_bytes=budget_bytes)
+    return lambda budget_bytes=PLENTY, **named: WatchedEngine(bundled, store_budget_bytes=budget_bytes, **named)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 import torch
 
+from daemon.bases import ground_of
 from daemon.calibrate import (
     MIN_HOLES,
     Bench,
@@ -31,7 +32,7 @@ from daemon.calibrate import (
     with_short_head,
 )
 from daemon.completion import Engine
-from daemon.measure import Outcome, edit_similarity, measure, read_context
+from daemon.measure import Outcome, edit_similarity, measure, read_ground
 from daemon.profile import profile_path, read_profile
 from daemon.protocol import (
     CalibrationFailure,
@@ -170,7 +171,7 @@ HOLES = [hole_at(n) for n in range(3)]
 def test_one_hole(bundled: LoadedModel, documents: list[Document]) -> None:
     for strategy in ("spm", "instruct", "plain"):
         engine = Engine(bundled, store_budget_bytes=1 << 28, strategy=strategy)
-        reading = read_context(engine, engine.prompter.context(documents, max_tokens=2000))
+        reading = read_ground(engine, ground_of(engine.prompter, documents, max_tokens=2000))
         fed = engine.tokens_fed
         made = measure(engine, reading, HOLES[0].requests[0], HOLES[0].truth)
         assert 0 < engine.tokens_fed - fed < 1000  # the context was not read again
@@ -184,7 +185,7 @@ def test_one_hole(bundled: LoadedModel, documents: list[Document]) -> None:
 
 def test_a_truth_is_likelier_than_its_reverse(bundled: LoadedModel, documents: list[Document]) -> None:
     engine = Engine(bundled, store_budget_bytes=1 << 28)
-    reading = read_context(engine, engine.prompter.context(documents, max_tokens=2000))
+    reading = read_ground(engine, ground_of(engine.prompter, documents, max_tokens=2000))
     request, truth = HOLES[0].requests[0], HOLES[0].truth
     forward, backward = (measure(engine, reading, request, text).log_probability for text in (truth, truth[::-1]))
     assert forward is not None is not backward
@@ -193,7 +194,7 @@ def test_a_truth_is_likelier_than_its_reverse(bundled: LoadedModel, documents: l
 
 def test_a_store_too_small_for_a_context_reads_it_once(bundled: LoadedModel, documents: list[Document]) -> None:
     engine = Engine(bundled, store_budget_bytes=8_000_000, strategy="spm")
-    reading = read_context(engine, engine.prompter.context(documents, max_tokens=2000))
+    reading = read_ground(engine, ground_of(engine.prompter, documents, max_tokens=2000))
     for hole in HOLES:
         fed = engine.tokens_fed
         measure(engine, reading, hole.requests[0], hole.truth)

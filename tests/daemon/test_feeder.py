@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from cache.chain import SLICE_TOKENS, Tokens, as_tokens
-from daemon.feeder import MIN_PIECE_TOKENS, Feeder, Interrupted, Value
+from daemon.feeder import MIN_PIECE_TOKENS, PIECE_S, Feeder, Interrupted, Value
 from model.checkpoint import LoadedModel
 from model.native import NativeLM
 from model.state import Mamba2State
 
-SLOW = 200.0  # tokens a second: pieces of 20
+SLOW = 20.5 / PIECE_S  # tokens a second: pieces of 20
 
 
 @pytest.fixture
@@ -65,8 +65,37 @@ def test_what_was_begun_serves_only_the_same_slice_after_the_same_state(feeder: 
         assert same(feeder.feed(next_slice, next_start), fresh.feed(next_slice, next_start))
 
 
+def test_what_was_begun_outlives_what_a_key_feeds(feeder: Feeder, bundled: LoadedModel) -> None:
+    """Steady typing does not keep a longer slice from its end: each turn in the background takes it one piece further."""
+    start, slice_, other = feeder.feed(tokens(30), None), tokens(256, seed=1), feeder.feed(tokens(9), None)
+    feeder.tokens_fed, n_keys = 0, 0
+    while True:
+        feeder.interrupted = after(1)
+        try:
+            made = feeder.feed(slice_, start)
+            break
+        except Interrupted:
+            feeder.feed(tokens(2, seed=n_keys), other)
+            n_keys += 1
+            assert n_keys < 20
+    assert (n_keys, feeder.tokens_fed) == (12, 256 + 2 * 12)
+    assert same(made, Feeder(bundled.network, tokens_per_s=1e9).feed(slice_, start))
+
+
+def test_what_was_begun_is_forgotten_when_asked(feeder: Feeder) -> None:
+    start, slice_ = feeder.feed(tokens(30), None), tokens(256, seed=1)
+    feeder.interrupted = after(1)
+    with pytest.raises(Interrupted):
+        feeder.feed(slice_, start)
+    feeder.forget()
+    feeder.tokens_fed = 0
+    feeder.interrupted = lambda: False
+    feeder.feed(slice_, start)
+    assert feeder.tokens_fed == 256
+
+
 def test_pieces_follow_the_speed(bundled: LoadedModel) -> None:
-    for speed, piece in ((1.0, MIN_PIECE_TOKENS), (400.0, 40), (1e6, SLICE_TOKENS)):
+    for speed, piece in ((1.0, MIN_PIECE_TOKENS), (40.5 / PIECE_S, 40), (1e6, SLICE_TOKENS)):
         assert Feeder(bundled.network, tokens_per_s=speed).piece_tokens() == piece or not bundled.network.any_cut
 
 

@@ -121,7 +121,7 @@ def test_the_answer_does_not_depend_on_what_is_kept(client: httpx.Client, folder
     request = {"prompt": "import os\n\n\ndef total(paths):\n    return os.pa", "path": "src/new.py"}
     warm = read(client, documents(4, "warm"))
     first, again = (complete(client, **request, context=warm["id"]) for _ in range(2))
-    with daemon(folder, "--store-bytes", "0", name="cold.sock") as (_, cold):
+    with daemon(folder, "--store-bytes", "0", "--disk-bytes", "0", name="cold.sock") as (_, cold):
         wait_ready(cold)
         context = read(cold, documents(4, "warm"))
         forgetful = complete(cold, **request, context=context["id"])

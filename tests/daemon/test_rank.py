@@ -14,7 +14,9 @@ import pytest
 import torch
 
 from cache.lookup import NOTHING
-from daemon.completion import Engine, base_of
+from daemon.bases import ground_of
+from daemon.completion import Engine
+from daemon.feeder import Value
 from daemon.protocol import CompletionRequest, Document
 from daemon.rank import MAX_BRANCHES, RIVAL, Fork, Ranked, branch_from, ids_of_text, rank, rivals, score, what_follows
 from daemon.trim import Trim
@@ -45,6 +47,7 @@ class Scripted:
     config: Mamba2Config = CONFIG
     numerics: str = "scripted"
     weight_bytes: int = 0
+    any_cut: bool = False
     calls: int = 0
 
     def logits(self, i: int) -> torch.Tensor:
@@ -271,9 +274,8 @@ def engine_of(model: LoadedModel, strategy: str) -> Engine:
 
 
 def complete(engine: Engine, request: CompletionRequest, documents: list[Document]):
-    context = engine.prompter.context(documents, max_tokens=10_000)
-    base = base_of(context, engine.prompter.root, None)
-    return engine.complete(request, base, cancelled=lambda: False, started=time.monotonic())
+    ground = ground_of(engine.prompter, documents, max_tokens=10_000)
+    return engine.complete(request, [ground], cancelled=lambda: False, started=time.monotonic())
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -317,8 +319,12 @@ def test_decoding_and_ranking_write_to_no_kept_state(
 ) -> None:
     engine = engine_of(model, strategy)
     complete(engine, REQUEST, documents)
-    before = {k: [t.clone() for t in (e.value.logits, *e.value.state)] for k, e in engine.store._entries.items()}
+    before = [(entry.value, [t.clone() for t in tensors(entry.value)]) for entry in engine.store.entries()]
+    assert before
     complete(engine, REQUEST, documents)
-    for key, copies in before.items():
-        value = engine.store._entries[key].value
-        assert all(torch.equal(a, b) for a, b in zip(copies, (value.logits, *value.state), strict=True))
+    for value, copies in before:
+        assert all(map(torch.equal, copies, tensors(value)))
+
+
+def tensors(value: Value) -> tuple[torch.Tensor, ...]:
+    return value.logits, *value.state
