@@ -204,6 +204,65 @@ def calibrate(
         calibration.calibrate(path, settings, n_holes=holes, seed=seed, as_json=as_json)
 
 
+@program.group()
+def cache() -> None:
+    """What is kept of repositories, in memory and on disk, so that it need not be read again."""
+
+
+@cache.command()
+@_json
+@_model
+@_precision
+def ls(as_json: bool, model: str | None, precision: str | None) -> None:
+    """List every kept state: what it covers, its size, and how long it would take to make it again.
+
+    Of all models, whether a daemon runs for them or not, or with --model of one.
+    """
+    from lsp import cache_commands
+
+    cache_commands.ls(model, precision, as_json=as_json)
+
+
+@cache.command()
+@_json
+@_model
+@_precision
+def stats(as_json: bool, model: str | None, precision: str | None) -> None:
+    """Say how full memory and disk are, and how often a state was found there."""
+    from lsp import cache_commands
+
+    cache_commands.stats(model, precision, as_json=as_json)
+
+
+@cache.command()
+@click.option("--remove", is_flag=True, help="Remove what is damaged.")
+@_json
+def verify(remove: bool, as_json: bool) -> None:
+    """Read every byte of every state on disk and compare it with what was written.
+
+    Exits with 1 where damage stays.
+    """
+    from lsp import cache_commands
+
+    cache_commands.verify(remove=remove, as_json=as_json)
+
+
+@cache.command()
+@click.option(
+    "--workspace",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="What was derived from this folder, or from a repository that holds it or lies in it.",
+)
+@click.option("--all", "everything", is_flag=True, help="Everything.")
+@_json
+def purge(workspace: Path | None, everything: bool, as_json: bool) -> None:
+    """Remove what is kept, from daemons that run and from disk. It is read again when it is needed."""
+    from lsp import cache_commands
+
+    cache_commands.purge(workspace, everything=everything, as_json=as_json)
+
+
 class _ModelCommand(click.Command):
     """A command about models themselves, in a process that may import them: this one becomes `python -m model`.
 

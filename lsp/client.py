@@ -6,7 +6,6 @@ Cancelling a task that waits here closes its connection, and a closed connection
 stop.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -15,13 +14,15 @@ from msgspec import json
 
 from daemon.protocol import (
     PROTOCOL_VERSION,
+    CacheReport,
     CompletionRequest,
     CompletionResponse,
     ContextRequest,
     ContextStatus,
-    Document,
     ErrorResponse,
     Health,
+    PurgeReport,
+    PurgeRequest,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 # answer.
 
 CONNECT_S = 5.0
+PURGE_S = 120.0  # a disk may be slow to make sure that thousands of files are gone
 ANSWER_S = 30.0  # on top of whatever the request itself is allowed to take
 SERVICE = "codestral-lsp"
 
@@ -90,9 +92,10 @@ class Client:
             return Health(service=SERVICE, protocol=hello.protocol, version=hello.version, pid=hello.pid, state="ready")
         return _decode(body, Health)
 
-    async def post_context(self, documents: Sequence[Document]) -> ContextStatus:
-        body = json.encode(ContextRequest(documents=list(documents)))
-        return _decode(await self._ask("POST", "/v1/contexts", body=body, read_s=2 * ANSWER_S), ContextStatus)
+    async def post_context(self, context: ContextRequest) -> ContextStatus:
+        """Raises DaemonError with status 404 when the daemon does not know the context that this one is a change of."""
+        answer = await self._ask("POST", "/v1/contexts", body=json.encode(context), read_s=2 * ANSWER_S)
+        return _decode(answer, ContextStatus)
 
     async def context_status(self, context: str, *, wait_s: float = 0.0) -> ContextStatus:
         """Waits for news for up to `wait_s`.
@@ -110,6 +113,15 @@ class Client:
         return _decode(
             await self._ask("POST", "/v1/fim/completions", body=json.encode(request), read_s=read_s), CompletionResponse
         )
+
+    async def cache(self) -> CacheReport:
+        """What the daemon keeps."""
+        return _decode(await self._ask("GET", "/v1/cache", read_s=ANSWER_S), CacheReport)
+
+    async def purge(self, workspace: str | None) -> PurgeReport:
+        """Removes what was derived from a workspace, from memory and disk; None: everything."""
+        body = json.encode(PurgeRequest(workspace=workspace))
+        return _decode(await self._ask("POST", "/v1/cache/purge", body=body, read_s=PURGE_S), PurgeReport)
 
     async def shutdown(self) -> None:
         await self._ask("POST", "/v1/shutdown", body=b"{}", read_s=CONNECT_S)

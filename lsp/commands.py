@@ -23,15 +23,18 @@ from click.exceptions import Exit
 
 from context.ignore import why_secret
 from context.listing import is_git_top
-from context.repository import ReadError, find_root, read_document, read_repository
-from daemon.protocol import CompletionResponse, ContextStatus, SocketError, socket_path
+from context.related import related
+from context.repository import ReadError, find_root, read_document
+from daemon.protocol import CompletionResponse, ContextRequest, ContextStatus, Document, SocketError, socket_path
 from lsp.client import DaemonError
 from lsp.completion import relative_path, request_at
+from lsp.documents import encodable
 from lsp.fleet import Found, all_sockets, look, sockets_of, stop_all
 from lsp.launch import Daemon, LaunchError, connect, daemon_command
-from lsp.session import plan_documents, window_size
+from lsp.session import window_size
 from lsp.settings import AUTO, BUNDLED, MODEL_EXPECTED, Settings, WrongValue, is_hub_name, parse_model, read_settings
 from lsp.terminal import counted, harmless, health_lines, reading_line, tell, why_nothing
+from lsp.workspace_texts import limits_of, plan_texts, read_files
 
 NEWS_S = 2.0  # how long one question after the context's status may wait; the progress line moves that often
 
@@ -109,7 +112,7 @@ def _means_hub(model: str) -> bool:
 def serve(settings: Settings) -> None:
     """Becomes the daemon: the same process, so that signals and the exit code are its own."""
     path = _answer(lambda: socket_path(settings.model, settings.precision))
-    options = daemon_command(settings.model, path, precision=settings.precision, idle_minutes=settings.idle_minutes)
+    options = daemon_command(settings, path)
     command = [*options, "--foreground"]
     try:
         os.execvp(command[0], command)
@@ -141,17 +144,17 @@ def status(model: str | None, precision: str | None, *, as_json: bool) -> None:
     settings = settings_of(model, precision)
     is_one = model is not None or precision is not None
     found = _run(lambda: look(sockets_of(settings.model, precision) if is_one else all_sockets()))
-    daemons = [each.health for each in found if each.health is not None]
+    daemons = [(each.health, each.current) for each in found if each.health is not None]
     if is_one and not daemons:
         _refuse_others(found)
     for each in found:
         if each.problem is not None:
             click.echo(f"{each.socket} {each.problem}", err=True)
     if as_json:
-        first = msgspec.to_builtins(daemons[0]) if daemons else {}
-        _print_json({"running": bool(daemons), **first, "daemons": [msgspec.to_builtins(each) for each in daemons]})
+        values = [{**msgspec.to_builtins(health), "current": current} for health, current in daemons]
+        _print_json({"running": bool(daemons), **(values[0] if values else {}), "daemons": values})
     elif daemons:
-        click.echo("\n\n".join("\n".join(health_lines(each)) for each in daemons))
+        click.echo("\n\n".join("\n".join(health_lines(health, current=current)) for health, current in daemons))
     else:
         click.echo(_none_runs(replace(settings, precision=precision or AUTO)) if is_one else "no daemon runs")
 
@@ -208,13 +211,21 @@ def in_place(text: str, offset: int, suggestion: str) -> str:
 
 
 async def _complete(text: str, offset: int, *, path: Path, settings: Settings) -> tuple[CompletionResponse, Reading]:
-    daemon = await connect(settings.model, precision=settings.precision, idle_minutes=settings.idle_minutes, say=tell)
+    daemon = await connect(settings, say=tell)
     try:
         root = find_root(path)
         if is_git_top(root):
-            reading = await _feed(daemon, root, settings=settings)
+            started = time.monotonic()
+            tell("reading the repository")
+            files, weights = read_files(root, buffers={})
+            limits = limits_of(daemon.health, max_tokens=settings.context_max_tokens)
+            documents = plan_texts(files, limits=limits, touched={}, weights=weights).documents
+            request = ContextRequest(documents=list(documents.values()), workspace=str(root))
+            reading = await _feed(daemon, request, started=started, settings=settings)
+            found = related(relative_path(path, root) or "", text, files, bytes_per_token=limits.bytes_per_token)
+            outlines = [Document(path=encodable(each.path), text=each.text) for each in found]
         else:
-            reading = Reading()
+            reading, outlines = Reading(), []
             click.echo(f"{path}: not in a git repository, so the file itself is all the context", err=True)
         name = relative_path(path, root)
         request = request_at(
@@ -225,19 +236,17 @@ async def _complete(text: str, offset: int, *, path: Path, settings: Settings) -
             max_tokens=settings.max_tokens,
             budget_ms=None,
             size=window_size(daemon.health),
+            related=outlines,
         )
         return await daemon.client.complete(msgspec.structs.replace(request, context=reading.context)), reading
     finally:
         await daemon.client.close()
 
 
-async def _feed(daemon: Daemon, root: Path, *, settings: Settings) -> Reading:
-    """Waits until the repository's context is ready."""
-    started = time.monotonic()
-    tell("reading the repository")
-    documents = plan_documents(read_repository(root), daemon.health, max_tokens=settings.context_max_tokens)
+async def _feed(daemon: Daemon, request: ContextRequest, *, started: float, settings: Settings) -> Reading:
+    """Waits until the repository's context is ready. `started`: when it began to be read from the disk, by `time.monotonic`."""
     try:
-        status = await _follow(daemon, await daemon.client.post_context(documents))
+        status = await _follow(daemon, await daemon.client.post_context(request))
     except asyncio.CancelledError:  # Ctrl-C
         tell("")
         named = "" if settings.model == BUNDLED else f" --model {shlex.quote(settings.model)}"

@@ -6,12 +6,14 @@ Knows documents, windows and the wire; knows no LSP library and no sockets.
 import logging
 import os
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from context.ignore import why_secret
 from context.window import DEFAULT, WindowSize, split
 from daemon.protocol import CompletionRequest, Report
+from daemon.protocol import Document as RelatedDocument
 from lsp.documents import Document, Position, encodable
 from lsp.session import Session
 from lsp.settings import Settings
@@ -28,13 +30,22 @@ class Suggestion:
 
     text: str
     position: Position
-    report: Report
+    report: Report  # of the answer of the model
+    is_reused: bool = (
+        False  # the rest of a suggestion that was made for an earlier position; the model was not asked again
+    )
 
 
 async def suggest(
-    document: Document, position: Position, *, path: Path | None, session: Session, settings: Settings
+    document: Document,
+    position: Position,
+    *,
+    path: Path | None,
+    session: Session,
+    settings: Settings,
+    related: Sequence[RelatedDocument] = (),
 ) -> Suggestion | None:
-    """None: nothing to show, or the document looks like a secret, which no model gets to read.
+    """None: nothing to show, or the document looks like a secret, which no model gets to read. `related`: outlines of what it imports.
 
     Raises what Session.complete raises.
     """
@@ -51,6 +62,7 @@ async def suggest(
         max_tokens=settings.max_tokens,
         budget_ms=settings.budget_ms,
         size=await session.window_size(),
+        related=related,
     )
     response = await session.complete(request)
     suggestion = Suggestion(
@@ -75,6 +87,7 @@ def request_at(
     max_tokens: int,
     budget_ms: int | None,
     size: WindowSize = DEFAULT,
+    related: Sequence[RelatedDocument] = (),
 ) -> CompletionRequest:
     """The request for the cursor at `offset` of `text`; the caller adds the context."""
     window = split(text, offset, size=size)
@@ -82,6 +95,7 @@ def request_at(
         prompt=window.prefix,
         suffix=window.suffix,
         head=window.head,
+        related=list(related),
         rest_of_line=window.rest_of_line,
         path=path,
         document=document,
@@ -103,7 +117,7 @@ def relative_path(path: Path | None, root: Path | None) -> str | None:
 def _log(uri: str, suggestion: Suggestion) -> None:
     report = suggestion.report
     logger.debug(
-        "%s:%d:%d fed %d, reused %d from %s, %.0f ms, stopped by %s, %d characters",
+        "%s:%d:%d fed %d, reused %d from %s, %.0f ms, stopped by %s, %d characters, %d %% current",
         uri,
         suggestion.position.line + 1,
         suggestion.position.character + 1,
@@ -113,4 +127,5 @@ def _log(uri: str, suggestion: Suggestion) -> None:
         report.ms.total,
         report.stopped_by,
         len(suggestion.text),
+        int(100 * report.current),
     )

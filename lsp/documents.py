@@ -70,6 +70,11 @@ class Document:
         row, column, _ = _locate(self.lines, position, self.encoding)
         return len(_LINE_END.sub("\n", "".join(self.lines[:row]))) + column
 
+    def place(self, position: Position) -> tuple[int, int]:
+        """The row in `lines`, and the column in characters of that line; as `offset` has it, without a look at the rest of the text."""
+        row, column, _ = _locate(self.lines, position, self.encoding)
+        return row, column
+
     def position(self, offset: int) -> Position:
         """The position of an index into `text`, clamped to it."""
         left = max(0, offset)

@@ -26,6 +26,7 @@ class Found:
     socket: Path
     health: Health | None
     problem: str | None = None  # one line
+    current: float = 1.0  # share of the context being read that completions are answered with as it is now
 
 
 def all_sockets() -> list[Path]:
@@ -59,7 +60,8 @@ async def _look(socket: Path) -> Found | None:
     try:
         while True:
             try:
-                return Found(socket, await client.health(timeout_s=LOOK_S))
+                health = await client.health(timeout_s=LOOK_S)
+                return Found(socket, health, current=await _current(client, health))
             except DaemonError as error:
                 if error.type == "unreachable":
                     return None
@@ -71,3 +73,15 @@ async def _look(socket: Path) -> Found | None:
             await asyncio.sleep(POLL_S)
     finally:
         await client.close()
+
+
+async def _current(client: Client, health: Health) -> float:
+    """1 where nothing is being read."""
+    if health.reading is None:
+        return 1.0
+    try:
+        return (await client.context_status(health.reading.context)).current
+    except DaemonError as error:
+        if error.status == 404:  # it was replaced by a newer one in this moment
+            return 1.0
+        raise

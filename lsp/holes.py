@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from context.plan import is_code
+from context.kinds import is_code
 from context.repository import SourceFile
 from context.window import DEFAULT, WindowSize
 from daemon.protocol import CompletionRequest
@@ -18,7 +18,7 @@ from lsp.completion import request_at
 WINDOWS = (
     DEFAULT,
     WindowSize(step=300, suffix_chars=100),
-    WindowSize(step=600, suffix_chars=200),
+    WindowSize(step=800, suffix_chars=300),
     WindowSize(step=2400, suffix_chars=400),
     WindowSize(step=1200, suffix_chars=1200),
 )

@@ -24,6 +24,7 @@ import platformdirs
 
 from daemon.protocol import PROTOCOL_VERSION, Health, SocketError, socket_path
 from lsp.client import Client, DaemonError
+from lsp.settings import Settings
 
 COMMAND_VARIABLE = "CODESTRAL_LSP_DAEMON_COMMAND"
 LOG_LIMIT_BYTES = 5_000_000
@@ -50,16 +51,14 @@ class Daemon:
     health: Health
 
 
-async def connect(
-    model: str, *, idle_minutes: float, precision: str = "auto", say: Callable[[str], None] = logger.info
-) -> Daemon:
-    """The ready daemon of `model` at `precision`, started if need be.
+async def connect(settings: Settings, *, say: Callable[[str], None] = logger.info) -> Daemon:
+    """The ready daemon of the settings' model and precision, started if need be.
 
     `say` hears what is waited for. Raises LaunchError or SocketError, each with one line.
     """
-    path = socket_path(model, precision)
+    path = socket_path(settings.model, settings.precision)
     client = Client(path)
-    command = daemon_command(model, path, precision=precision, idle_minutes=idle_minutes)
+    command = daemon_command(settings, path)
     try:
         return Daemon(client, await _Launch(client, command=command, say=say).run())
     except BaseException:
@@ -80,12 +79,12 @@ async def stop_at(path: Path) -> bool:
         await client.close()
 
 
-def daemon_command(model: str, path: Path, *, idle_minutes: float, precision: str = "auto") -> list[str]:
+def daemon_command(settings: Settings, path: Path) -> list[str]:
     """What is run. `-I`: neither the user's environment nor the current folder decides which `daemon` that is."""
     override = os.environ.get(COMMAND_VARIABLE)
     program = shlex.split(override) if override else [sys.executable, "-I", "-m", "daemon"]
-    options = ["--model", model, "--precision", precision, "--socket", str(path), "--idle-minutes", f"{idle_minutes:g}"]
-    return [*program, *options]
+    options = ["--model", settings.model, "--precision", settings.precision, "--socket", str(path)]
+    return [*program, *options, *settings.daemon_options]
 
 
 class _Launch:

@@ -15,12 +15,13 @@ from typing import Any, NoReturn
 
 from lsprotocol import types
 from lsprotocol.converters import get_converter
+from pygls.exceptions import JsonRpcException
 from pygls.io_ import StdinAsyncReader, StdoutWriter, run_async
 from pygls.lsp.server import LanguageServer
 
 from lsp import wire
 from lsp.documents import Encoding
-from lsp.frontend import FrontEnd, path_of
+from lsp.frontend import Answered, FrontEnd, path_of
 from lsp.jsonrpc import Protocol
 from lsp.launch import Daemon, connect, is_alive
 from lsp.link import Link
@@ -29,6 +30,8 @@ from lsp.settings import Settings, read_settings
 
 PARENT_POLL_S = 1.0
 LAST_REPORT = "codestral-lsp/lastReport"
+REPORT = "codestral/report"
+SWITCH_S = 0.0005  # how long a thread that reads files may keep the interpreter from a keystroke; Python's own is 5 ms
 TRIGGER_CHARACTERS = (".", "(", "[", "{", "=", ":", ",")
 
 logger = logging.getLogger(__name__)
@@ -60,10 +63,15 @@ class Server(LanguageServer):
 
     def begin(self, settings: Settings) -> None:
         async def start_or_find() -> Daemon:
-            return await connect(settings.model, precision=settings.precision, idle_minutes=settings.idle_minutes)
+            return await connect(settings)
 
         self.encoding = wire.ENCODINGS[self.workspace.position_encoding or "utf-16"]
-        self.front_end = FrontEnd(settings, link=Link(start_or_find), report=self.bars.show)
+        self.front_end = FrontEnd(
+            settings,
+            link=Link(start_or_find),
+            report=self.bars.show,
+            tell=self.tell if settings.reports else None,
+        )
 
     def open_folder(self, uri: str) -> None:
         path = path_of(uri)
@@ -71,6 +79,9 @@ class Server(LanguageServer):
             self.front_end.open_folder(path)
         else:
             logger.warning("%s: a workspace that is not a folder of this machine is not read", uri)
+
+    def tell(self, answered: Answered) -> None:
+        self.protocol.notify(REPORT, wire.answered_object(answered))
 
     def log(self, message: str, kind: types.MessageType) -> None:
         self.window_log_message(types.LogMessageParams(type=kind, message=message))
@@ -115,6 +126,7 @@ def make_server() -> Server:
     server.feature(types.TEXT_DOCUMENT_DID_CHANGE)(_changed)
     server.feature(types.TEXT_DOCUMENT_DID_SAVE)(_saved)
     server.feature(types.TEXT_DOCUMENT_DID_CLOSE)(_closed)
+    server.feature(types.WORKSPACE_DID_CHANGE_WATCHED_FILES)(_changed_on_disk)
     server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, types.InlineCompletionOptions())(_inline_completion)
     server.feature(LAST_REPORT)(_last_report)
     return server
@@ -126,6 +138,7 @@ def run_stdio() -> NoReturn:
     The status is 0 after a `shutdown`, else 1.
     """
     server = make_server()
+    sys.setswitchinterval(SWITCH_S)
     try:
         asyncio.new_event_loop().run_until_complete(_serve(server))
     except BrokenPipeError:
@@ -171,6 +184,7 @@ def _initialized(ls: Server, _: types.InitializedParams) -> None:
         logger.warning("%s", problem)
     if ls.problems:
         ls.log("codestral-lsp settings: " + "; ".join(ls.problems), types.MessageType.Warning)
+    _keep(_watch_files(ls))
     for folder in ls.workspace.folders.values():
         ls.open_folder(folder.uri)
     if not ls.workspace.folders and ls.workspace.root_uri:
@@ -203,13 +217,19 @@ def _saved(ls: Server, params: types.DidSaveTextDocumentParams) -> None:
     ls.front_end.saved(params.text_document.uri)
 
 
+def _changed_on_disk(ls: Server, params: types.DidChangeWatchedFilesParams) -> None:
+    ls.front_end.changed_on_disk([change.uri for change in params.changes])
+
+
 def _closed(ls: Server, params: types.DidCloseTextDocumentParams) -> None:
     ls.front_end.closed(params.text_document.uri)
 
 
 async def _inline_completion(ls: Server, params: types.InlineCompletionParams) -> types.InlineCompletionList:
     # The task starts before the next message is read, so the document is the one that the position is meant for.
-    return wire.inline_list(await ls.front_end.suggest(params.text_document.uri, wire.to_position(params.position)))
+    uri, position = params.text_document.uri, wire.to_position(params.position)
+    is_wanted_anew = params.context.trigger_kind == types.InlineCompletionTriggerKind.Invoked
+    return wire.inline_list(await ls.front_end.suggest(uri, position, is_wanted_anew=is_wanted_anew))
 
 
 async def _completion(ls: Server, params: types.CompletionParams) -> types.CompletionList:
@@ -229,6 +249,22 @@ def _version() -> str:
         return metadata.version("codestral-lsp")
     except metadata.PackageNotFoundError:  # run from a source tree; the editor only shows it
         return "unknown"
+
+
+async def _watch_files(ls: Server) -> None:
+    """Asks the editor to tell of files that change on disk. One that cannot leaves saves, branches and the look after a quiet minute."""
+    workspace = ls.client_capabilities.workspace
+    watching = workspace.did_change_watched_files if workspace is not None else None
+    if watching is None or not watching.dynamic_registration:
+        return
+    options = types.DidChangeWatchedFilesRegistrationOptions([types.FileSystemWatcher(glob_pattern="**/*")])
+    method = types.WORKSPACE_DID_CHANGE_WATCHED_FILES
+    try:
+        await ls.client_register_capability_async(
+            types.RegistrationParams([types.Registration(id=method, method=method, register_options=options)])
+        )
+    except JsonRpcException as error:
+        logger.info("the editor does not watch files: %s", error)
 
 
 async def _end_with(pid: int) -> None:

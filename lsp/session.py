@@ -1,37 +1,52 @@
-"""One workspace: its repository is read once, posted to the daemon, and followed until it is fed.
+"""One workspace: read once, posted to the daemon, and kept up to date there by posting what changes.
 
-Knows paths and the wire; knows no LSP and no cursor.
+Knows paths, the wire and the order of things; knows no LSP and no cursor. What is read is in `workspace_texts`, what has changed is collected in `changes`.
 
-No completion waits for the context: until its id is known a completion goes without, and with the id the daemon serves
-what it has read by then. A daemon that has died or forgotten the context gets the documents again, in the background,
-once for each time that happens.
+One task, the updater, reads and posts, so there are never two posts at once; another follows what the daemon makes of the last one. No completion waits for
+either: until a context's id is known a completion goes without, and from then on the daemon serves the best that it has read by then. A daemon that has died
+or forgotten the context gets everything again, in the background, once for each time that happens.
 """
 
 import asyncio
+import contextlib
 import logging
-import threading
-from collections.abc import Awaitable, Callable, Sequence
+import os
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from context.plan import plan_base
-from context.repository import ReadError, Snapshot, read_repository
+from context.head import head_mark, is_checking_out
+from context.listing import OWN_RULES
+from context.repository import ReadError, SourceFile, find_root
 from context.window import DEFAULT, WindowSize
-from daemon.protocol import CompletionRequest, CompletionResponse, ContextStatus, Document, Health, SocketError
+from daemon.protocol import (
+    CompletionRequest,
+    CompletionResponse,
+    ContextRequest,
+    ContextStatus,
+    Document,
+    Health,
+    SocketError,
+)
+from lsp.changes import Changes, Work
 from lsp.client import DaemonError
-from lsp.documents import encodable
 from lsp.launch import Daemon, LaunchError
 from lsp.link import Link
 from lsp.settings import Settings
+from lsp.threads import in_thread
+from lsp.workspace_texts import Texts, difference, limits_of, plan_texts, read_again, read_files
 
 NEWS_S = 10.0  # how long one question after the context's status may wait
-QUIET_S = 60.0  # without a save, before the repository is read again
+HEAD_POLL_S = 3.0  # between two looks at which commit is checked out
+CHECKOUT_S = 10.0  # how long a checkout that is under way is waited for
+MAX_LOSSES = 2  # times in a row that a daemon may die while it reads, before it is left in peace until someone asks
+MAX_TOUCHED = 200  # files edited here that are remembered as such
+_RULES = (".gitignore", OWN_RULES, ".git/info/exclude")
 
 _Answer = TypeVar("_Answer")
-_Result = TypeVar("_Result")
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +59,14 @@ class Progress:
     done: int = 0
     total: int = 0
     message: str = ""  # when failed: why, in one line
+    current: float = 1.0  # share of the workspace's text that completions are answered with as it is now
+
+
+class _Posted(NamedTuple):
+    """What the daemon was told last, and what it calls it."""
+
+    id: str
+    documents: Mapping[str, Document]
 
 
 class Session:
@@ -53,36 +76,68 @@ class Session:
         self, root: Path | None, *, link: Link, settings: Settings, report: Callable[[Progress], None]
     ) -> None:
         self.root = root
+        self._real_root = Path(os.path.realpath(root)) if root is not None else None
         self._link = link
         self._settings = settings
         self._report = report
-        self._context: str | None = None
+        self._changes = Changes()
+        self._texts: Texts | None = None
+        self._buffers: dict[str, str] = {}  # unsaved texts that were posted, by path
+        self._touched: dict[str, int] = {}  # how often files were edited here, the last one last
+        self._posted: _Posted | None = None
+        self._context: str | None = None  # what completions name
+        self._n_losses = 0
+        self._generation = 0  # counts the times that the daemon's knowledge was lost
         self._is_owed = False  # the context could not be fed for a reason of the daemon's
-        self._feeding: asyncio.Task[None] | None = None
-        self._rereading: asyncio.Task[None] | None = None
+        self._weighed_at: str | None = None  # the commit whose history says how often files are edited
+        self._is_behind = False  # something was noted that could not be read
+        self._was_read = asyncio.Event()
+        self._updater: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._follower: asyncio.Task[None] | None = None
+
+    async def files(self) -> Mapping[str, SourceFile]:
+        """All files of the workspace that may be read, by path, as of the last look. Waits for the first; for ever where there is nothing to look at."""
+        await self._was_read.wait()
+        return self._texts.files if self._texts is not None else {}
 
     def start(self) -> None:
-        """Reads and feeds the repository in the background; does nothing while that is under way."""
-        if (
-            self.root is not None
-            and self._settings.context_max_tokens > 0
-            and (self._feeding is None or self._feeding.done())
-        ):
-            self._is_owed = False
-            self._feeding = asyncio.create_task(self._feed(self.root))
+        """Reads and feeds the repository in the background and keeps that up to date; does nothing when it does so already."""
+        if self.root is not None and self._settings.context_max_tokens > 0 and self._updater is None:
+            self._updater = asyncio.create_task(self._update_for_ever(self.root))
+            self._watcher = asyncio.create_task(self._watch_head(self.root))
 
-    def saved(self) -> None:
-        """A file has changed on disk: the repository is read again when nothing has been saved for a while.
+    def saved(self, path: Path) -> None:
+        """The editor has written a file."""
+        if (name := self._name(path)) is not None:
+            self._buffers.pop(name, None)
+            self._note([name])
+            self._changes.saved()
 
-        What is fed serves until then.
-        """
-        if self._rereading is not None:
-            self._rereading.cancel()
-        self._rereading = asyncio.create_task(self._start_when_quiet())
+    def changed_on_disk(self, paths: Iterable[Path]) -> None:
+        """Files or folders are new, other or gone, whoever did it."""
+        self._note(name for path in paths if (name := self._name(path)) is not None)
+
+    def left_unsaved(self, path: Path, text: str) -> None:
+        """A document that the editor holds in another text than the disk's, and that its user has turned away from."""
+        name = self._name(path)
+        if name is not None and self._buffers.get(name) != text:
+            self._buffers[name] = text
+            self._note([name])
+
+    def closed(self, path: Path) -> None:
+        """What was not saved is gone."""
+        name = self._name(path)
+        if name is not None and self._buffers.pop(name, None) is not None:
+            self._note([name])
 
     async def window_size(self) -> WindowSize:
         """How much around the cursor the daemon's model shall see. Raises LaunchError or SocketError."""
         return window_size((await self._link.daemon()).health)
+
+    async def bytes_per_token(self) -> float:
+        """Of the daemon's model. Raises LaunchError or SocketError."""
+        return limits_of((await self._link.daemon()).health, max_tokens=0).bytes_per_token
 
     async def complete(self, request: CompletionRequest) -> CompletionResponse:
         """Asks with the context, if there is one.
@@ -91,78 +146,163 @@ class Session:
         """
         daemon = await self._link.daemon()
         if self._is_owed:
-            self.start()
+            self._is_owed = False
+            self._changes.note_lost()
+        asked, generation = self._context, self._generation
         try:
-            return await daemon.client.complete(msgspec.structs.replace(request, context=self._context))
+            return await daemon.client.complete(msgspec.structs.replace(request, context=asked))
         except DaemonError as error:
-            await self._recover(daemon, error)
+            if error.is_gone:
+                logger.warning("%s; starting the daemon again", error.message)
+                await self._link.lost(daemon)
+            elif error.status != 404:
+                raise
+        if asked is not None:
+            self._lose(generation)
         # Without the context this time, since it is being posted again: a late suggestion is better than one that waits
         # for that.
         daemon = await self._link.daemon()
         return await daemon.client.complete(msgspec.structs.replace(request, context=None))
 
     async def close(self) -> None:
-        tasks = [task for task in (self._feeding, self._rereading) if task is not None]
+        tasks = [task for task in (self._updater, self._watcher, self._follower) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _recover(self, daemon: Daemon, error: DaemonError) -> None:
-        """Prepares a second attempt, or raises `error` again when there is no sense in one."""
-        if error.is_gone:
-            logger.warning("%s; starting the daemon again", error.message)
-            await self._link.lost(daemon)
-        elif error.status != 404:
-            raise error
-        self._context = None
-        self.start()
+    async def _update_for_ever(self, root: Path) -> None:
+        """Nothing that goes wrong with one change keeps the next one from being posted; every failure is reported."""
+        work = Work(frozenset(), everything=True)
+        while True:
+            try:
+                await self._update(root, work)
+            except (DaemonError, LaunchError, SocketError, ReadError) as error:
+                logger.warning("%s: no %scontext: %s", root, "newer " * (self._context is not None), error)
+                # What the daemon refuses it will refuse again.
+                self._is_owed = error.is_gone if isinstance(error, DaemonError) else not isinstance(error, ReadError)
+                self._report(Progress("failed", message=str(error)))
+            except Exception as error:  # a fault of ours; completions go on, and the log has the reason
+                logger.exception("%s: no newer context", root)
+                self._report(Progress("failed", message=f"an internal error ({type(error).__name__})"))
+            work = await self._changes.take()
 
-    async def _feed(self, root: Path) -> None:
-        """From the disk to a context that is ready. Every way out is reported."""
-        try:
+    async def _update(self, root: Path, work: Work) -> None:
+        if work.lost:
+            self._posted = None
+        texts, is_behind = self._texts, self._is_behind
+        if texts is None or work.everything or is_behind:
+            self._is_behind = True
+            await self._read_all(root)
+        elif work.paths:
+            self._is_behind = True
+            await self._read_again(root, work.paths, texts)
+        self._is_behind = False
+        await self._post(root)
+
+    async def _read_all(self, root: Path) -> None:
+        if self._texts is None:
             self._report(Progress("reading"))
-            documents = await self._read(root)
-            status = await self._feed_documents(documents)
-        except (DaemonError, LaunchError, SocketError, ReadError) as error:
-            logger.warning("%s: no context: %s", root, error)
-            self._is_owed = not isinstance(error, ReadError)
-            self._report(Progress("failed", message=str(error)))
-        except Exception as error:  # a fault of ours; completions go on without a context, and the log has the reason
-            logger.exception("%s: no context", root)
-            self._report(Progress("failed", message=f"an internal error ({type(error).__name__})"))
-        else:
-            logger.info("%s: %d tokens of context, of which %d were fed", root, status.tokens, status.tokens_fed)
-            self._report(Progress("ready", status.tokens, status.tokens))
-
-    async def _read(self, root: Path) -> Sequence[Document]:
-        snapshot = await _in_thread(lambda: read_repository(root))
-        daemon = await self._link.daemon()
-        return await _in_thread(
-            lambda: plan_documents(snapshot, daemon.health, max_tokens=self._settings.context_max_tokens)
+        await _end_of_checkout(root)
+        mark = await in_thread(lambda: head_mark(find_root(root)))
+        # Asking git how often files are edited takes its time, and the answer is another only with other commits.
+        known = self._texts.weights if self._texts is not None and mark == self._weighed_at else None
+        buffers, touched = dict(self._buffers), dict(self._touched)
+        # A daemon that must be started first takes longer than any repository.
+        (files, weights), daemon = await asyncio.gather(
+            in_thread(lambda: read_files(root, buffers=buffers, weights=known)), self._link.daemon()
         )
+        limits = limits_of(daemon.health, max_tokens=self._settings.context_max_tokens)
+        self._texts = await in_thread(lambda: plan_texts(files, limits=limits, touched=touched, weights=weights))
+        self._weighed_at = mark
+        self._was_read.set()
 
-    async def _feed_documents(self, documents: Sequence[Document]) -> ContextStatus:
-        """Posts and follows. A daemon that dies on the way is given one more chance."""
+    async def _read_again(self, root: Path, paths: frozenset[str], had: Texts) -> None:
+        if await in_thread(lambda: any(os.path.isdir(root / path) for path in paths)):  # what is in it was not told
+            return await self._read_all(root)
+        buffers, touched = dict(self._buffers), dict(self._touched)
+        self._texts = await in_thread(lambda: read_again(root, paths, had, buffers=buffers, touched=touched))
+        now = self._texts.documents
+        for path in sorted(paths):
+            if path in now and now[path] is not had.documents.get(path):
+                self._touched[path] = self._touched.pop(path, 0) + 1
+        for path in list(self._touched)[:-MAX_TOUCHED]:
+            del self._touched[path]
+        return None
+
+    async def _post(self, root: Path) -> None:
+        """Tells the daemon what it does not know, and follows what it makes of it."""
+        texts, posted = self._texts, self._posted
+        assert texts is not None
+        change = difference(posted.documents, texts.documents) if posted is not None else None
+        if change is not None and not change.documents and not change.removed:
+            return
+        if self._follower is not None:
+            self._follower.cancel()
+        status = None
+        if posted is not None and change is not None:
+            logger.info("%s: %d files changed, %d gone", root, len(change.documents), len(change.removed))
+            status = await self._try_to_post(root, change.documents, on=posted.id, removed=change.removed)
+        is_whole = status is None
+        if status is None:
+            # Whoever has noticed by now that the daemon knows nothing is content with this.
+            self._generation += 1
+            self._changes.forget_lost()
+            documents = list(texts.documents.values())
+            status = await self._try_to_post(root, documents) or await self._post_documents(root, documents)
+        self._posted = _Posted(status.id, texts.documents)
+        self._context = status.id
+        self._is_owed = False
+        self._follower = asyncio.create_task(self._follow(root, status, is_whole=is_whole))
+
+    async def _try_to_post(
+        self, root: Path, documents: list[Document], *, on: str | None = None, removed: list[str] | None = None
+    ) -> ContextStatus | None:
+        """None: the daemon has died or forgotten what this is a change of, so that it must be told everything."""
         try:
-            return await self._post_and_follow(documents)
+            return await self._post_documents(root, documents, on=on, removed=removed)
         except DaemonError as error:
             if not error.is_gone and error.status != 404:
                 raise
             logger.warning("%s; posting the repository again", error.message)
-        return await self._post_and_follow(documents)
+            return None
 
-    async def _post_and_follow(self, documents: Sequence[Document]) -> ContextStatus:
-        status = await self._ask(lambda daemon: daemon.client.post_context(documents))
-        while True:
-            if self._context is None or status.state == "ready":  # an older one that is fed serves until this one is
-                self._context = status.id
-            self._report(Progress("feeding", status.tokens_fed + status.tokens_reused, status.tokens))
-            if status.state == "ready":
-                return status
-            context = status.id
-            status = await self._ask(
-                lambda daemon, context=context: daemon.client.context_status(context, wait_s=NEWS_S)
-            )
+    async def _post_documents(
+        self, root: Path, documents: list[Document], *, on: str | None = None, removed: list[str] | None = None
+    ) -> ContextStatus:
+        request = ContextRequest(documents=documents, workspace=str(root), on=on, removed=removed or [])
+        return await self._ask(lambda daemon: daemon.client.post_context(request))
+
+    async def _follow(self, root: Path, status: ContextStatus, *, is_whole: bool) -> None:
+        """Reports until the context is read. A change that is read at once is not worth a report of its own."""
+        generation, is_news = self._generation, is_whole
+        try:
+            while True:
+                done = status.tokens_fed + status.tokens_reused
+                if is_news:
+                    self._report(Progress("feeding", done, status.tokens, current=status.current))
+                if status.state == "ready":
+                    break
+                context, is_news = status.id, True
+                status = await self._ask(
+                    lambda daemon, context=context: daemon.client.context_status(context, wait_s=NEWS_S)
+                )
+        except (DaemonError, LaunchError, SocketError) as error:
+            self._n_losses += 1
+            if (
+                isinstance(error, DaemonError)
+                and (error.is_gone or error.status == 404)
+                and self._n_losses < MAX_LOSSES
+            ):
+                logger.warning("%s; posting the repository again", error)
+                self._lose(generation)
+                return
+            logger.warning("%s: no context: %s", root, error)
+            self._is_owed, self._n_losses = True, 0
+            self._report(Progress("failed", message=str(error)))
+            return
+        self._n_losses = 0
+        logger.info("%s: %d tokens of context, of which %d were fed", root, status.tokens, status.tokens_fed)
+        self._report(Progress("ready", status.tokens, status.tokens, current=status.current))
 
     async def _ask(self, question: Callable[[Daemon], Awaitable[_Answer]]) -> _Answer:
         daemon = await self._link.daemon()
@@ -175,55 +315,50 @@ class Session:
                 self._context = None
             raise
 
-    async def _start_when_quiet(self) -> None:
-        await asyncio.sleep(QUIET_S)
-        if self._feeding is not None:
-            await asyncio.wait({self._feeding})
-        self.start()
+    def _lose(self, generation: int) -> None:
+        """The daemon has nothing of what it was told up to `generation`. The first who notices has it told again."""
+        if generation == self._generation:
+            self._generation += 1
+            self._context = None
+            self._changes.note_lost()
+
+    def _note(self, names: Iterable[str]) -> None:
+        """Files below `.git` are no files of the workspace, and rules say what else is one."""
+        if self._updater is None:
+            return
+        wanted = list(names)
+        if any(name.endswith(_RULES) or name == ".git/HEAD" for name in wanted):
+            self._changes.note_everything()
+        self._changes.note(name for name in wanted if ".git" not in name.split("/"))
+
+    def _name(self, path: Path) -> str | None:
+        """As documents are named; None for what is not in the workspace. Editors resolve links or do not."""
+        for root in (self.root, self._real_root):
+            if root is not None and path != root and path.is_relative_to(root):
+                name = path.relative_to(root).as_posix()
+                return name if ".." not in path.parts and "\0" not in name else None
+        return None
+
+    async def _watch_head(self, root: Path) -> None:
+        """No editor need tell of another branch."""
+        seen = await in_thread(lambda: head_mark(find_root(root)))
+        while True:
+            await asyncio.sleep(HEAD_POLL_S)
+            mark = await in_thread(lambda: head_mark(find_root(root)))
+            if mark != seen:
+                seen = mark
+                self._changes.note_everything()
 
 
-def plan_documents(snapshot: Snapshot, health: Health, *, max_tokens: int) -> list[Document]:
-    """What the model shall read, in order, within what it can and the user wants."""
-    model = health.model
-    assert model is not None, "a daemon that is ready names its model"
-    budget = min(max_tokens, model.max_context_tokens)
-    plan = plan_base(snapshot.files, budget_tokens=budget, bytes_per_token=model.bytes_per_token)
-    for path, reason in (*snapshot.left_out, *plan.left_out):
-        logger.debug("%s is not read: %s", encodable(path), reason)
-    return [Document(path=encodable(file.path), text=file.text) for file in plan.files]
+async def _end_of_checkout(root: Path) -> None:
+    """Half a branch is not worth reading. A lock that a killed git has left behind is waited for in vain."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CHECKOUT_S):
+            while await in_thread(lambda: is_checking_out(find_root(root))):
+                await asyncio.sleep(0.1)
 
 
 def window_size(health: Health) -> WindowSize:
     """What calibration found best for the daemon's model on this machine, else the default."""
     window = health.model.window if health.model is not None else None
     return DEFAULT if window is None else WindowSize(step=window.step, suffix_chars=window.suffix_chars)
-
-
-async def _in_thread(function: Callable[[], _Result]) -> _Result:
-    """The function's result, or its exception, from a thread that never keeps the process from ending.
-
-    `asyncio.to_thread` would do, but a process that ends waits for its threads, and reading a large repository from a
-    slow disk can take a minute.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[_Result] = loop.create_future()
-
-    def settle(result: _Result | None, error: BaseException | None) -> None:
-        if future.done():  # whoever waited was cancelled
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)  # type: ignore[arg-type]
-
-    def work() -> None:
-        result, failure = None, None
-        try:
-            result = function()
-        except BaseException as error:
-            failure = error
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(settle, result, failure)
-
-    threading.Thread(target=work, name="codestral-lsp-work", daemon=True).start()
-    return await future

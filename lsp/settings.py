@@ -14,6 +14,8 @@ from typing import Any, TypeGuard
 
 BUNDLED = "bundled"
 AUTO = "auto"
+SNAPSHOTS = (AUTO, "fp32", "fp16", "int8")
+MEGABYTE = 1 << 20
 PRECISIONS = (AUTO, "fp32", "bf16", "int8", "int4")
 MODEL_EXPECTED = f'"{BUNDLED}", an absolute path or a name on the hub such as ORG/NAME'
 ENVIRONMENT_PREFIX = "CODESTRAL_LSP_"
@@ -28,9 +30,20 @@ class Settings:
     precision: str = AUTO  # of the weights; auto: what this machine's memory allows
     context_max_tokens: int = 262_144  # of the repository; the model's own limit holds as well
     idle_minutes: float = 30.0  # without a request, after which the daemon ends
+    memory_mb: int = 0  # for states that are kept in memory; 0: a share of this machine's
+    disk_mb: int = 16_384  # for states that are kept on disk, and never over a tenth of what is free; 0: none
+    snapshots: str = AUTO  # numbers of a state on disk; auto: fp32 where a state is small, else fp16
     max_tokens: int = 64  # of one suggestion
     budget_ms: int = 1500  # for feeding and decoding one suggestion
     enable: bool = True  # False: no daemon is started and every answer is empty
+    reports: bool = False  # True: the editor is told what each suggestion has cost, as benchmarks want it
+
+    @property
+    def daemon_options(self) -> tuple[str, ...]:
+        """What the daemon is started with beside its model and its socket. One that runs already keeps its own."""
+        memory = ("--store-bytes", str(self.memory_mb * MEGABYTE)) if self.memory_mb else ()
+        disk = ("--disk-bytes", str(self.disk_mb * MEGABYTE))
+        return ("--idle-minutes", f"{self.idle_minutes:g}", *memory, *disk, "--snapshots", self.snapshots)
 
 
 DEFAULTS = Settings()
@@ -88,10 +101,13 @@ def is_hub_name(text: str) -> bool:
     return bool(is_repo) and ".." not in text and (not at or _HUB_REVISION.fullmatch(revision) is not None)
 
 
-def _precision(value: object) -> str:
-    if value not in PRECISIONS:
-        raise WrongValue(f"{', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}")
-    return str(value)
+def _one_of(words: tuple[str, ...]) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if value not in words:
+            raise WrongValue(f"{', '.join(words[:-1])} or {words[-1]}")
+        return str(value)
+
+    return parse
 
 
 def _whole(least: int, most: int) -> Callable[[object], int]:
@@ -122,12 +138,16 @@ def _flag(value: object) -> bool:
 
 _PARSERS: dict[str, Callable[[object], Any]] = {
     "model": parse_model,
-    "precision": _precision,
+    "precision": _one_of(PRECISIONS),
     "context_max_tokens": _whole(0, 16_777_216),
     "idle_minutes": _minutes,
+    "memory_mb": _whole(0, 1_048_576),
+    "disk_mb": _whole(0, 16_777_216),
+    "snapshots": _one_of(SNAPSHOTS),
     "max_tokens": _whole(1, 1024),
     "budget_ms": _whole(50, 600_000),
     "enable": _flag,
+    "reports": _flag,
 }
 
 

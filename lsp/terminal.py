@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from daemon.protocol import BackgroundReading, Health, Report
+from daemon.protocol import Health, Report
 
 REST_SHOWN = 30  # characters of a line
 
@@ -61,8 +61,8 @@ def why_nothing(report: Report, rest_of_line: str) -> str | None:
     return _NO_SUGGESTION.get(report.empty_because or "")
 
 
-def health_lines(health: Health) -> list[str]:
-    """What a daemon says of itself."""
+def health_lines(health: Health, *, current: float = 1.0) -> list[str]:
+    """What a daemon says of itself. `current`: share of the context being read that completions are answered with as it is now."""
     lines = [f"daemon   pid {health.pid}, version {health.version}, {health.state}, up {span(health.uptime_s)}"]
     model = health.model
     if model is not None:
@@ -78,16 +78,18 @@ def health_lines(health: Health) -> list[str]:
         lines.append(f"model    {health.asked_model}{_in(health.asked_precision)}")
     if health.error:
         lines.append(f"error    {health.error}")
-    lines.append(f"contexts {health.contexts}{_reading(health.reading)}")
+    lines.append(f"contexts {health.contexts}{_reading(health, current)}")
     lines.append(f"store    {health.store_bytes / 1e6:.1f} of {health.store_budget_bytes / 1e6:.1f} MB")
     lines.append(f"idle     ends after {span(health.idle_timeout_s)} without a request")
     return lines
 
 
-def _reading(reading: BackgroundReading | None) -> str:
+def _reading(health: Health, current: float) -> str:
+    reading = health.reading
     if reading is None:
-        return ""
-    return ", reading " + reading_line(reading.tokens_done, reading.tokens, tokens_per_s=reading.tokens_per_s)
+        return ", up to date" if health.contexts else ""
+    line = reading_line(reading.tokens_done, reading.tokens, tokens_per_s=reading.tokens_per_s)
+    return f", reading {line}, {int(100 * current)} % current"
 
 
 def _in(precision: str) -> str:

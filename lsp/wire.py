@@ -8,6 +8,7 @@ from lsprotocol import types
 
 from lsp.completion import Suggestion
 from lsp.documents import Document, Edit, Encoding, Position, new_document
+from lsp.frontend import Answered
 from lsp.session import Progress
 
 ENCODINGS: dict[str, Encoding] = {"utf-8": "utf-8", "utf-16": "utf-16", "utf-32": "utf-32"}
@@ -67,18 +68,33 @@ def report_object(suggestion: Suggestion | None) -> dict[str, Any] | None:
     """What `codestral-lsp/lastReport` answers: the suggestion's text and what it cost."""
     if suggestion is None:
         return None
-    return {"text": suggestion.text, **msgspec.to_builtins(suggestion.report)}
+    return {"text": suggestion.text, "is_reused": suggestion.is_reused, **msgspec.to_builtins(suggestion.report)}
+
+
+def answered_object(answered: Answered) -> dict[str, Any]:
+    """The parameters of the notification `codestral/report`."""
+    suggestion = answered.suggestion
+    return {
+        "uri": answered.uri,
+        "version": answered.version,
+        "position": {"line": suggestion.position.line, "character": suggestion.position.character},
+        "report": msgspec.to_builtins(suggestion.report),
+        "is_reused": suggestion.is_reused,
+        "ms": answered.ms,
+    }
 
 
 def progress_value(progress: Progress, *, name: str, is_first: bool) -> ProgressValue:
+    current = f"{int(100 * progress.current)} % current"  # rounded down: 100 says that nothing is missing
     if progress.stage == "ready":
-        return types.WorkDoneProgressEnd(message=f"{progress.total} tokens read")
+        state = "up to date" if progress.current >= 1.0 else current
+        return types.WorkDoneProgressEnd(message=f"{progress.total} tokens read, {state}")
     if progress.stage == "failed":
         return types.WorkDoneProgressEnd(message=progress.message)
     message, percentage = "reading the repository", 0
     if progress.stage == "feeding":
-        message = f"reading the repository: {progress.done} of {progress.total} tokens"
         percentage = 100 * progress.done // progress.total if progress.total else 100
+        message = f"reading the repository: {progress.done} of {progress.total} tokens, {current}"
     if is_first:
         return types.WorkDoneProgressBegin(
             title=f"codestral-lsp: {name}", message=message, percentage=percentage, cancellable=False

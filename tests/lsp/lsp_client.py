@@ -47,14 +47,23 @@ class LspClient:
             {"textDocument": {"uri": uri, "version": version}, "contentChanges": list(changes)},
         )
 
-    def suggest(self, uri: str, line: int, character: int) -> int:
-        """The id of a request for an inline completion."""
+    def save(self, uri: str) -> None:
+        self.notify("textDocument/didSave", {"textDocument": {"uri": uri}})
+
+    def type(self, uri: str, version: int, at: tuple[int, int], text: str) -> None:
+        """Text that the user types at a line and a character."""
+        position = {"line": at[0], "character": at[1]}
+        self.change(uri, version, {"range": {"start": position, "end": position}, "text": text})
+
+    def suggest(self, uri: str, line: int, character: int, *, invoked: bool = False) -> int:
+        """The id of a request for an inline completion, which the user has `invoked` by name or the editor made by itself."""
         position = {"line": line, "character": character}
-        params = {"textDocument": {"uri": uri}, "position": position, "context": {"triggerKind": 2}}
+        context = {"triggerKind": 1 if invoked else 2}
+        params = {"textDocument": {"uri": uri}, "position": position, "context": context}
         return self.send("textDocument/inlineCompletion", params)
 
-    def suggested(self, uri: str, line: int, character: int) -> list[str]:
-        items = self.answer(self.suggest(uri, line, character))["result"]["items"]
+    def suggested(self, uri: str, line: int, character: int, *, invoked: bool = False) -> list[str]:
+        items = self.answer(self.suggest(uri, line, character, invoked=invoked))["result"]["items"]
         return [item["insertText"] for item in items]
 
     def stop(self) -> int:

@@ -5,7 +5,8 @@
 It takes a lock as the real one does and writes one JSON line for each thing that happens to the file in STUB_EVENTS.
 The environment tells it how to behave; the text of a completion is `<n>`, the number of the request, unless the
 prompt's last line holds an order: `#wait` answers when the client has gone, `#fail` answers 500, `#two` gives two
-lines, `#nothing` an empty text and `#stuck` one because of the text right of the cursor.
+lines, `#nothing` an empty text, `#stuck` one because of the text right of the cursor, and `#say WORDS#` gives the words,
+`#cut WORDS#` as well, cut off by the number of tokens.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import socket
 import sys
 import time
@@ -30,6 +32,7 @@ from starlette.routing import Route
 from daemon.protocol import (
     PROTOCOL_VERSION,
     BackgroundReading,
+    CacheReport,
     Calibrated,
     Choice,
     CompletionRequest,
@@ -41,6 +44,8 @@ from daemon.protocol import (
     Health,
     Message,
     ModelCard,
+    PurgeReport,
+    PurgeRequest,
     Report,
     Timings,
     Usage,
@@ -49,7 +54,11 @@ from daemon.protocol import (
 
 PROTOCOL = int(os.environ.get("STUB_PROTOCOL", PROTOCOL_VERSION))
 LOADING_S = float(os.environ.get("STUB_LOADING_S", "0"))
+FORGETS = os.environ.get("STUB_FORGETS")
+POST_S = float(os.environ.get("STUB_POST_S", "0"))
 FEED_STEPS = int(os.environ.get("STUB_FEED_STEPS", "2"))
+NOTHING_KEPT = '{"model": "stub", "tiers": [], "states": [], "tokens_per_s": 0.0, "folder": ""}'
+CACHE = os.environ.get("STUB_CACHE", NOTHING_KEPT)  # a CacheReport as JSON
 WINDOW = os.environ.get("STUB_WINDOW")  # WindowSizes as JSON
 CARD = ModelCard(
     id="stub",
@@ -73,7 +82,9 @@ class Stub:
         self.started = time.monotonic()
         self.tokens: dict[str, int] = {}
         self.steps: dict[str, int] = {}
+        self.documents: dict[str, dict[str, str]] = {}
         self.n_completions = 0
+        self.purged = False
         self.server: uvicorn.Server | None = None
 
     def routes(self) -> list[Route]:
@@ -82,6 +93,8 @@ class Stub:
             Route("/v1/contexts", self.post, methods=["POST"]),
             Route("/v1/contexts/{id}", self.status),
             Route("/v1/fim/completions", self.complete, methods=["POST"]),
+            Route("/v1/cache", self.cache),
+            Route("/v1/cache/purge", self.purge, methods=["POST"]),
             Route("/v1/shutdown", self.shutdown, methods=["POST"]),
         ]
 
@@ -116,13 +129,39 @@ class Stub:
         first = left[0]
         return BackgroundReading(context=first.id, tokens=first.tokens, tokens_done=first.tokens_fed, tokens_per_s=10.0)
 
+    def forget(self) -> None:
+        """All contexts, once for each time that the file is made."""
+        if FORGETS and os.path.exists(FORGETS):
+            os.unlink(FORGETS)
+            self.documents.clear()
+            self.tokens.clear()
+            self.steps.clear()
+
     async def post(self, request: Request) -> Response:
-        body = await request.body()
-        documents = msgspec.json.decode(body, type=ContextRequest).documents
-        context = hashlib.sha256(msgspec.json.encode(documents)).hexdigest()[:16]
-        self.tokens[context] = sum(len(document.text) for document in documents)
+        self.forget()
+        posted = msgspec.json.decode(await request.body(), type=ContextRequest)
+        event("posting", on=posted.on)
+        await asyncio.sleep(POST_S)
+        if posted.on is not None and posted.on not in self.documents:
+            return refuse(404, "unknown_context", f"context {posted.on} is unknown here, post its documents again")
+        documents = dict(self.documents[posted.on]) if posted.on is not None else {}
+        for path in (*posted.removed, *(document.path for document in posted.documents)):
+            documents.pop(path, None)
+        documents |= {document.path: document.text for document in posted.documents}
+        context = hashlib.sha256(msgspec.json.encode(sorted(documents.items()))).hexdigest()[:16]
+        self.documents[context] = documents
+        self.tokens[context] = sum(map(len, documents.values()))
         self.steps.setdefault(context, 0)
-        event("context", id=context, paths=[document.path for document in documents])
+        event(
+            "context",
+            id=context,
+            paths=list(documents),
+            texts=documents,
+            workspace=posted.workspace,
+            on=posted.on,
+            posted=[document.path for document in posted.documents],
+            removed=posted.removed,
+        )
         return answer(self.as_status(context), status=202)
 
     async def status(self, request: Request) -> Response:
@@ -137,11 +176,18 @@ class Stub:
         fed = self.tokens[context] * self.steps[context] // FEED_STEPS
         state = "ready" if self.steps[context] == FEED_STEPS else "feeding"
         return ContextStatus(
-            id=context, state=state, n_documents=1, tokens=self.tokens[context], tokens_fed=fed, tokens_reused=0
+            id=context,
+            state=state,
+            n_documents=len(self.documents[context]),
+            tokens=self.tokens[context],
+            tokens_fed=fed,
+            tokens_reused=0,
+            current=self.steps[context] / FEED_STEPS,
         )
 
     async def complete(self, request: Request) -> Response:
         wanted = msgspec.json.decode(await request.body(), type=CompletionRequest)
+        self.forget()
         self.n_completions += 1
         number, order = self.n_completions, wanted.prompt.rpartition("\n")[2]
         event("complete", number=number, **msgspec.to_builtins(wanted))
@@ -154,15 +200,33 @@ class Stub:
             return refuse(499, "cancelled", "the client closed its connection")
         if "#fail" in order:
             return refuse(500, "internal", "the completion failed: as ordered")
+        said = re.search(r"#(say|cut) (.*?)#", order)
         text = (
-            ""
+            said[2].replace("\\n", "\n")
+            if said
+            else ""
             if "#nothing" in order or "#stuck" in order
             else f"<{number}>\n<more>"
             if "#two" in order
             else f"<{number}>"
         )
         why = "rest_of_line" if "#stuck" in order else None
-        return answer(response(text, context_tokens=self.tokens.get(wanted.context or "", 0), empty_because=why))
+        n_tokens = self.tokens.get(wanted.context or "", 0)
+        stopped_by = "max_tokens" if said and said[1] == "cut" else "line"
+        return answer(response(text, context_tokens=n_tokens, empty_because=why, stopped_by=stopped_by))
+
+    async def cache(self, _: Request) -> Response:
+        if message := os.environ.get("STUB_CACHE_FAILS"):
+            return refuse(500, "internal", message)
+        found = msgspec.json.decode(CACHE, type=CacheReport)
+        return answer(msgspec.structs.replace(found, model=self.model) if self.model != "bundled" else found)
+
+    async def purge(self, request: Request) -> Response:
+        workspace = msgspec.json.decode(await request.body(), type=PurgeRequest).workspace
+        event("purge", model=self.model, workspace=workspace)
+        kept = [] if self.purged else msgspec.json.decode(CACHE, type=CacheReport).states
+        self.purged = True  # all memory goes, whatever is purged first
+        return answer(PurgeReport(states=len(kept), nbytes=sum(state.nbytes for state in kept)))
 
     async def shutdown(self, _: Request) -> Response:
         assert self.server is not None
@@ -170,7 +234,9 @@ class Stub:
         return answer({})
 
 
-def response(text: str, *, context_tokens: int, empty_because: str | None) -> CompletionResponse:
+def response(
+    text: str, *, context_tokens: int, empty_because: str | None, stopped_by: str = "line"
+) -> CompletionResponse:
     return CompletionResponse(
         id="cmpl-1",
         model="stub",
@@ -183,7 +249,7 @@ def response(text: str, *, context_tokens: int, empty_because: str | None) -> Co
             tokens_reused=context_tokens,
             segment="line",
             context_ready=context_tokens > 0,
-            stopped_by="line",
+            stopped_by=stopped_by,
             ms=Timings(context=0.5, feed=1.5, decode=2.0, total=4.0),
             empty_because=empty_because,
         ),
@@ -220,6 +286,8 @@ def main() -> None:
     parser.add_argument("--precision", required=True)
     parser.add_argument("--socket", required=True, type=Path)
     parser.add_argument("--idle-minutes", required=True, type=float)
+    for ours in ("--store-bytes", "--disk-bytes", "--snapshots"):  # the stub keeps nothing
+        parser.add_argument(ours)
     parser.add_argument("--foreground", action="store_true")
     wanted = parser.parse_args()
     if message := os.environ.get("STUB_DIES"):

@@ -17,8 +17,8 @@ from click.testing import CliRunner
 from lsp_client import PATIENCE_S
 from lsp_place import Place, program, ready, uri_of, wait_until, write_repository
 
+from context.kinds import is_code
 from context.listing import tracked_files
-from context.plan import is_code
 from context.repository import SourceFile
 from context.window import DEFAULT, WindowSize
 from daemon.protocol import CalibrationResult, CalibrationRow, Health, ModelCard, WindowSizes
@@ -238,10 +238,11 @@ def test_the_window_is_the_daemons_if_it_has_one() -> None:
     assert window_size(health(WindowSizes(step=7, suffix_chars=9))) == WindowSize(step=7, suffix_chars=9)
 
 
-@pytest.mark.parametrize(("window", "n_below"), [(None, 400), ('{"step": 300, "suffix_chars": 40}', 40)])
-def test_requests_have_the_daemons_window(place: Place, window: str | None, n_below: int) -> None:
+@pytest.mark.parametrize("size", [None, WindowSize(step=120, suffix_chars=40)])
+def test_requests_have_the_daemons_window(place: Place, size: WindowSize | None) -> None:
     """In the editor and on the command line."""
-    env = {"STUB_WINDOW": window} if window else {}
+    env = {"STUB_WINDOW": f'{{"step": {size.step}, "suffix_chars": {size.suffix_chars}}}'} if size else {}
+    expected = size or DEFAULT
     text = "x = 1\n" * 300
     (place.repository / "b.py").write_text(text)
     client = ready(place, **env)
@@ -249,9 +250,9 @@ def test_requests_have_the_daemons_window(place: Place, window: str | None, n_be
     client.suggest(uri_of(place), 150, 4)
     place.run("complete", "b.py:151:5", **env)
     for asked in place.wait_events("complete", 2):
-        assert n_below - 6 <= len(asked["suffix"]) <= n_below
+        assert expected.suffix_chars - 6 <= len(asked["suffix"]) <= expected.suffix_chars
         assert asked["head"] + asked["prompt"] == text[: 150 * 6 + 4]
-        assert (len(asked["prompt"]) < 1200) == bool(window) or not asked["head"]
+        assert expected.step <= len(asked["prompt"]) <= 2 * expected.step + 6
 
 
 # The command itself, with the bundled model.

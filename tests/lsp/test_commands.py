@@ -225,7 +225,7 @@ def test_status_and_stop(place: Place) -> None:
     assert shown[1:] == [
         "model    stub, contexts of up to 100000 tokens",
         "profile  spm, window 300+40, calibrated with 40 holes on 2026-11-24",
-        "contexts 1",
+        "contexts 1, up to date",
         "store    1.0 of 2.0 MB",
         "idle     ends after 30 min without a request",
     ]

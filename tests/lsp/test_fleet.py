@@ -57,7 +57,9 @@ def test_ctrl_c_while_the_repository_is_read_says_that_it_goes_on(place: Place) 
     place.wait_events("status")
     found = json.loads(place.run("status", "--json").stdout)["reading"]
     assert found["tokens_done"] < found["tokens"]
-    assert "contexts 1, reading 0 of " in place.run("status").stdout
+    said = place.run("status").stdout
+    assert "contexts 1, reading 0 of " in said
+    assert ", 0 % current\n" in said
     process.send_signal(signal.SIGINT)
     assert process.wait(PATIENCE_S) == 130
     assert process.stderr is not None

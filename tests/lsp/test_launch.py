@@ -89,7 +89,7 @@ def test_another_protocol_is_replaced(place: Place) -> None:
 def test_a_newer_protocol_twice_is_an_error(place: Place) -> None:
     done = place.run("complete", "b.py:2:5", STUB_PROTOCOL="9")
     assert (done.returncode, done.stderr.splitlines()[-1]) == (
-        1, "codestral-lsp: the daemon speaks protocol 9, expected 1; is there a second install?",
+        1, "codestral-lsp: the daemon speaks protocol 9, expected 2; is there a second install?",
     )  # fmt: skip
 
 

@@ -89,7 +89,9 @@ async def test_a_typed_key_feeds_a_few_tokens_and_a_second_window_none_of_the_re
     reports = await typed(first, real)
     context = reports[0]["context_tokens"]
     assert context >= 20_000
-    for report in reports[1:]:
+    asked = [report for report in reports[1:] if not report["is_reused"]]  # the others are the rest of what was shown
+    assert asked
+    for report in asked:
         assert report["tokens_fed"] <= 16
         assert report["tokens_reused"] >= 0.99 * context
         assert report["context_ready"] and report["context_tokens"] == context

@@ -186,7 +186,7 @@ def test_odd_trigger_kinds_are_tolerated(place: Place, kind: Any) -> None:
     assert place.events("complete")[0]["path"] is None
 
 
-ORDERS = [("#two", ["<1>\n<more>"], "#two<2>"), ("#nothing", [], None), ("#fail", [], None)]
+ORDERS = [("#two", ["<1>\n<more>"], "#two<1>"), ("#nothing", [], None), ("#fail", [], None)]
 
 
 @pytest.mark.parametrize(("order", "inline", "label"), ORDERS)
@@ -200,7 +200,7 @@ def test_inline_and_plain_answers(place: Place, order: str, inline: list[str], l
     assert listed["isIncomplete"] is True
     at = position["position"]
     assert [(item["label"], item["textEdit"]) for item in listed["items"]] == (
-        [("two<2>", {"range": {"start": at, "end": at}, "newText": "<2>"})] if label else []
+        [("two<1>", {"range": {"start": at, "end": at}, "newText": "<1>"})] if label else []
     )
     if order == "#fail":
         client.wait_for_error("no suggestion: the completion failed: as ordered")
@@ -268,8 +268,8 @@ def test_progress_is_shown(place: Place) -> None:
     total = place.run("complete", "b.py:1:1", "--json").stdout.split('"context_tokens":')[1].split(",")[0]
     assert [value["message"] for value in values] == [
         "reading the repository",
-        *(f"reading the repository: {int(total) * n // 4} of {total} tokens" for n in range(5)),
-        f"{total} tokens read",
+        *(f"reading the repository: {int(total) * n // 4} of {total} tokens, {25 * n} % current" for n in range(5)),
+        f"{total} tokens read, up to date",
     ]
 
 
@@ -292,14 +292,14 @@ def test_a_completion_does_not_wait_for_the_context(place: Place) -> None:
 def test_a_daemon_that_dies_is_started_again_and_fed_again(place: Place) -> None:
     client = ready(place)
     client.open(uri_of(place), "x")
-    assert client.suggested(uri_of(place), 0, 1) == ["<1>"]
+    assert client.suggested(uri_of(place), 0, 1, invoked=True) == ["<1>"]
     os.kill(place.events("serving")[0]["pid"], signal.SIGKILL)
-    assert client.suggested(uri_of(place), 0, 1) == ["<1>"]
+    assert client.suggested(uri_of(place), 0, 1, invoked=True) == ["<1>"]
     assert len(place.wait_events("serving", 2)) == 2
     first, second = place.wait_events("context", 2)
     assert first["id"] == second["id"]
     wait_until(lambda: len([line for line in client.errors if "tokens of context" in line]) == 2, "the second feed")
-    assert client.suggested(uri_of(place), 0, 1) == ["<2>"]
+    assert client.suggested(uri_of(place), 0, 1, invoked=True) == ["<2>"]
     assert place.events("complete")[-1]["context"] == first["id"]
     assert client.stop() == 0
 
@@ -359,7 +359,7 @@ def test_each_folder_has_its_own_context(place: Place) -> None:
     (asked,) = place.events("complete")
     assert (asked["path"], [asked["context"]]) == ("only.py", [c["id"] for c in contexts if c["paths"] == ["only.py"]])
     client.notify("workspace/didChangeWorkspaceFolders", {"event": {"added": [], "removed": [folders[1]]}})
-    client.suggested(uri, 0, 4)
+    client.suggested(uri, 0, 4, invoked=True)
     assert place.events("complete")[1]["context"] is None
 
 

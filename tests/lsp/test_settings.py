@@ -7,7 +7,7 @@ import pytest
 
 from lsp.settings import DEFAULTS, Settings, read_settings
 
-KNOWN = "known are model, precision, context_max_tokens, idle_minutes, max_tokens, budget_ms, enable"
+KNOWN = "known are model, precision, context_max_tokens, idle_minutes, memory_mb, disk_mb, snapshots, max_tokens, budget_ms, enable, reports"
 WHOLE = "a whole number from 1 to 1024"
 MODEL = '"bundled", an absolute path or a name on the hub such as ORG/NAME'
 PRECISION = "auto, fp32, bf16, int8 or int4"
@@ -17,6 +17,8 @@ ROWS: list[tuple[Any, dict[str, str], Settings, list[str]]] = [
     ({}, {}, DEFAULTS, []),
     ({"max_tokens": 12, "enable": False}, {}, replace(DEFAULTS, max_tokens=12, enable=False), []),
     ({"max_tokens": 12.0}, {}, replace(DEFAULTS, max_tokens=12), []),
+    ({"reports": True}, {}, replace(DEFAULTS, reports=True), []),
+    (None, {"CODESTRAL_LSP_REPORTS": "true"}, replace(DEFAULTS, reports=True), []),
     ({"idle_minutes": 0.5}, {}, replace(DEFAULTS, idle_minutes=0.5), []),
     ({"model": "/m/codestral"}, {}, replace(DEFAULTS, model="/m/codestral"), []),
     ({"model": "some-org/m@v2"}, {}, replace(DEFAULTS, model="some-org/m@v2"), []),
