@@ -24,9 +24,13 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
+    """With `x_label` and `ticks` it has an axis of its own; without, that of the whole picture."""
+
     title: str
     y_label: str
     lines: Sequence[Line]
+    x_label: str = ""
+    ticks: Sequence[int] = ()
 
 
 def draw(panels: Sequence[Panel], *, x_label: str, ticks: Sequence[int], out: Path) -> list[Path]:
@@ -49,9 +53,10 @@ def draw(panels: Sequence[Panel], *, x_label: str, ticks: Sequence[int], out: Pa
         axis.set_yscale("log")
         axis.set_ylim(decades([value for line in panel.lines for value in line.y]))
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_xticks(ticks, [short(tick) for tick in ticks])
+        marked = panel.ticks or ticks
+        axis.set_xticks(marked, [short(tick) for tick in marked])
         axis.xaxis.set_minor_locator(NullLocator())
-        axis.set(title=panel.title, xlabel=x_label, ylabel=panel.y_label)
+        axis.set(title=panel.title, xlabel=panel.x_label or x_label, ylabel=panel.y_label)
         axis.grid(visible=True, which="major", alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].legend(frameon=False)
