@@ -2,7 +2,8 @@
 
 Copies the repository's files to a scratch folder with a hole cut into one of them, so that the answer is nowhere to be read; starts the real
 `codestral-lsp --stdio`; shows the progress while the repository is read; puts the cursor into the hole; prints the suggestion in place; then types the
-missing text key by key and prints what each key cost. Uses a daemon of its own and stops it at the end. Exit 0 when every key was answered.
+missing text key by key and prints what each key cost; then saves another file, ends the daemon, and prints what the next keys cost. Uses a daemon and a cache
+of its own and removes both at the end. Exit 0 when every key was answered.
 """
 
 import asyncio
@@ -32,6 +33,7 @@ HOLES = [
 TYPED_KEYS = 12
 CONTEXT_LINES = 6
 PATIENCE_S = 600
+READ_AGAIN_TOKENS = 10_000  # of this repository, that an answer of a daemon which has just started has read
 QUARTERS: dict[str, int | None] = {}  # the last one that was printed
 
 
@@ -54,6 +56,7 @@ def main() -> int:
         environment = os.environ | {
             "XDG_RUNTIME_DIR": str(make_private(root / "run")),
             "XDG_STATE_HOME": str(root / "state"),
+            "CODESTRAL_LSP_CACHE": str(root / "cache"),
         }
         environment.pop("CODESTRAL_LSP_DAEMON_COMMAND", None)
         try:
@@ -91,10 +94,38 @@ async def show(root: Path, hole: Hole, environment: dict[str, str]) -> int:
         await editor.type(key)
         await editor.suggestion()
         await editor.report_key(repr(key))
+    await show_changes(root, editor, environment)
     await client.shutdown_async(None)
     client.exit(None)
     await asyncio.wait_for(client.stop(), 10)
     return 0
+
+
+async def show_changes(root: Path, editor: "Editor", environment: dict[str, str]) -> None:
+    """What an editor's day does to a repository: another file is saved, the daemon ends."""
+    other = change_another(root, editor.hole.path)
+    editor.saved(other)
+    await asyncio.sleep(1.0)  # the server waits a moment for more of the kind
+    print(f"\n{other.relative_to(root)} was saved; the repository before it is not read again:\n")
+    await editor.type("x")
+    await editor.suggestion()
+    await editor.report_key("x")
+    stop = await asyncio.create_subprocess_exec(str(SCRIPT), "stop", env=environment, stdout=subprocess.DEVNULL)
+    await stop.wait()
+    print("\nthe daemon was ended; the next key starts it again, and the repository's state lies on disk:\n")
+    for n in range(40):  # the first answers do not wait for the repository
+        await editor.type("yz"[n % 2])
+        await editor.suggestion()
+        if await editor.report_key("yz"[n % 2]) > READ_AGAIN_TOKENS:
+            break
+        await asyncio.sleep(0.3)
+
+
+def change_another(root: Path, path: str) -> Path:
+    """A file other than the one in the editor, with a line more than before."""
+    other = next(file for file in sorted(root.glob("*/*.py")) if str(file.relative_to(root)) != path)
+    other.write_text(other.read_text(encoding="utf-8") + "\n# one more line\n", encoding="utf-8")
+    return other
 
 
 class Editor:
@@ -146,15 +177,22 @@ class Editor:
         self.shown = str(items[0].insert_text) if items else ""
         return self.shown
 
-    async def report_key(self, name: str) -> None:
+    def saved(self, file: Path) -> None:
+        change = types.FileEvent(uri=file.as_uri(), type=types.FileChangeType.Changed)
+        self.client.workspace_did_change_watched_files(types.DidChangeWatchedFilesParams(changes=[change]))
+
+    async def report_key(self, name: str) -> int:
+        """Prints a line; returns how many tokens the answer's state has read of the repository."""
         report: Any = await self.client.protocol.send_request_async(
             "codestral-lsp/lastReport", {"textDocument": {"uri": self.uri}}
         )
         report = report if isinstance(report, dict) else vars_of(report)
         ms = vars_of(report["ms"])["total"]
-        print(
-            f"{name:>5} {report['tokens_fed']:>11,} {report['tokens_reused']:>8,} {ms:>7.1f}   {dim(self.shown.replace(chr(10), '⏎')) or '(none)'}"
-        )
+        fed, reused, took = f"{report['tokens_fed']:,}", f"{report['tokens_reused']:,}", f"{ms:.1f}"
+        if report["is_reused"]:  # what was typed agrees with what is shown: the model was not asked
+            fed, reused, took = "0", "-", "-"
+        print(f"{name:>5} {fed:>11} {reused:>8} {took:>7}   {dim(self.shown.replace(chr(10), '⏎')) or '(none)'}")
+        return int(report["context_tokens"])
 
     def in_place(self, suggestion: str) -> str:
         above = self.hole.before.split("\n")[-CONTEXT_LINES:]

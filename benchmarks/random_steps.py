@@ -98,7 +98,11 @@ class Editor:
 
     def request(self, context: str | None) -> CompletionRequest:
         at = split(self.buffer.text, self.buffer.at, size=WINDOW)
-        related = [Document(path="outline", text="def f(x): ...\n")] if len(self.path) % 2 else []
+        related = (
+            [Document(path="outline", text="def f(x): ...\n" * self.rng.randrange(1, 3))]
+            if self.rng.random() < 0.9
+            else []
+        )
         return CompletionRequest(
             prompt=at.prefix,
             suffix=at.suffix,
@@ -250,7 +254,7 @@ class Madness:
         made = job.future.result(0)
         self.engine.store.check()
         plan = made.plan
-        cold = self.cold.prompter.completion(plan.ground.chain, request, with_head=plan.has_head)
+        cold = self.cold.prompt(request, plan.ground, with_head=plan.has_head)
         value, other = self.engine.read(plan.prompt.chain), self.cold.read(cold.chain)
         assert value is not None and other is not None
         same = torch.equal(value.logits, other.logits) and all(map(torch.equal, value.state, other.state))

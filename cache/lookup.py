@@ -19,6 +19,7 @@ import numpy as np
 MAX_MATCH = 32  # tokens; longer matches tell nothing more
 MAX_OCCURRENCES = 512  # of one match that are counted: a common short match needs no more
 FEW = 64  # places that are compared at once
+PACKED = 4  # tokens in one number of an index, at most
 COLUMN = 1024  # places of which one token each is looked up at once; of more, a binary search looks at fewer
 
 
@@ -102,12 +103,22 @@ class DocumentIndex:
         lengths = [len(ids) + 1 for _, ids in documents]
         self.owner = np.repeat(np.arange(len(documents), dtype=np.int32), lengths)
         self.order = sort_backwards(self.ids)
-        first = self.ids[self.order]
-        self.bounds = np.searchsorted(first, np.arange(int(self.ids.max()) + 2, dtype=np.int32))
+        # The last tokens before each position in one number, in the same order, so that the first steps of a search are one call that touches little.
+        self.token_bits = (int(self.ids.max()) + 2).bit_length()
+        self.n_packed = min(PACKED, 64 // self.token_bits)
+        self.codes = self._packed_codes()
 
     @property
     def nbytes(self) -> int:
-        return self.ids.nbytes + self.owner.nbytes + self.order.nbytes + self.bounds.nbytes
+        return self.ids.nbytes + self.owner.nbytes + self.order.nbytes + self.codes.nbytes
+
+    def _packed_codes(self) -> np.ndarray:
+        """(positions,) uint64, ascending: the token at a position in the highest bits, then those before it; 0 stands for a separator."""
+        values = np.concatenate([np.zeros(self.n_packed, np.uint64), (self.ids + 1).astype(np.uint64)])
+        codes = np.zeros(len(self.order), np.uint64)
+        for back in range(self.n_packed):
+            codes = (codes << np.uint64(self.token_bits)) | values[self.order + self.n_packed - back]
+        return codes
 
     def hiding(self, names: AbstractSet[str]) -> np.ndarray:
         """(documents,) bool: true for those of `names`; names of no document count for nothing."""
@@ -149,20 +160,35 @@ class DocumentIndex:
     def _intervals(self, text: np.ndarray) -> list[tuple[int, int]]:
         """For match lengths 1, 2, ...: the interval of `order` whose positions end such a match, up to the first with few."""
         found: list[tuple[int, int]] = []
-        for depth in range(min(MAX_MATCH, len(text))):
-            token = int(text[-1 - depth])
-            if depth == 0:
-                if token + 1 >= len(self.bounds):
-                    break
-                low, high = int(self.bounds[token]), int(self.bounds[token + 1])
-            else:
-                low, high = self._narrow(*found[-1], depth=depth, token=token)
+        for low, high in self._first_intervals(text):
+            if low == high:
+                return found
+            found.append((low, high))
+            if high - low <= FEW:
+                return found
+        for depth in range(len(found), min(MAX_MATCH, len(text))):
+            if depth < self.n_packed:  # a token that stands nowhere
+                break
+            low, high = self._narrow(*found[-1], depth=depth, token=int(text[-1 - depth]))
             if low == high:
                 break
             found.append((low, high))
             if high - low <= FEW:
                 break
         return found
+
+    def _first_intervals(self, text: np.ndarray) -> list[tuple[int, int]]:
+        """Those of match lengths 1 to `n_packed`, up to the first token that is beyond all of the index's."""
+        bits, edges, code = self.token_bits, [], 0
+        for depth in range(min(self.n_packed, len(text))):
+            value = int(text[-1 - depth]) + 1
+            if value >= (1 << bits) - 1:
+                break
+            code = (code << bits) | value
+            below = bits * (self.n_packed - 1 - depth)
+            edges += [code << below, (code + 1) << below]
+        ends = self.codes.searchsorted(np.array(edges, np.uint64)).tolist()
+        return list(zip(ends[::2], ends[1::2], strict=True))
 
     def _narrow(self, low: int, high: int, *, depth: int, token: int) -> tuple[int, int]:
         """The part of an interval, which is sorted by the token `depth` places back, where that is `token`."""

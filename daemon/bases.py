@@ -30,6 +30,7 @@ class Ground:
     ready: bool = True  # False: only a part of the context has been read
     current: float = 1.0  # share of the context's tokens that are read here in their current text
     digests: frozenset[bytes] = frozenset()  # of the documents read here
+    related: Sequence[Document] | None = None  # outlines that are read after them; None: those of the request
 
 
 class Bases:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from cache.chain import SLICE_TOKENS, Chain
 from cache.resume import Feeding, kept_length, resume
 from cache.store import StateStore
@@ -140,6 +142,11 @@ class Engine:
         )
         return Completion(made.text, generated, prompt.chain.n_tokens, report, plan)
 
+    def prompt(self, request: CompletionRequest, ground: Ground, *, with_head: bool = True) -> Prompt:
+        if ground.related is not None:
+            request = msgspec.structs.replace(request, related=list(ground.related))
+        return self.prompter.completion(ground.chain, request, with_head=with_head)
+
     def resume(self, chain: Chain) -> Feeding:
         """A chain on its way to its state, from the deepest one that is kept."""
         return resume(chain, self.store, self.feed, merge=self.merges)
@@ -180,7 +187,7 @@ class Engine:
         some = [(nothing, True)] if len(grounds[0].chain.slices) > len(nothing.chain.slices) else []
         options = [*whole, *((ground, False) for ground in grounds), *some, (nothing, False)]
         plans = (
-            Plan(ground, self.prompter.completion(ground.chain, request, with_head=has_head), has_head, number == 0)
+            Plan(ground, self.prompt(request, ground, with_head=has_head), has_head, number == 0)
             for number, (ground, has_head) in enumerate(options)
         )
         first = next(plans)

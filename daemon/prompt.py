@@ -114,13 +114,8 @@ class Prompter:
         suffix: str,
         window: str,
     ) -> _Above:
-        chain = ground
-        outlines = [self.documents.piece(Document(path=name, text=text)).ids for name, text in related]
-        if outlines:
-            chain = chain.extend("related", cut_grid(as_tokens(np.concatenate(outlines))))
-        if path is not None:
-            chain = chain.extend("head", cut_grid(self.documents.header(path)))
         head_ids = self._text(head or "")
+        chain = self._opening(ground, path, related)
         chain = chain.extend("head", cut_at_lines(head_ids, self.tokenizer.newline))
         head_end = len(chain.slices)
         if self.layout.shows_suffix:
@@ -128,6 +123,25 @@ class Prompter:
         window_ids = self._text(window)
         chain = chain.extend("prefix", self._cut_window(as_tokens(self.layout.before_prefix), window_ids))
         return _Above(chain, head_end, np.concatenate([head_ids, window_ids]))
+
+    def whole_file(self, ground: Chain, request: CompletionRequest, ids: Tokens) -> Chain | None:
+        """The chain of a request as far as its file goes, whatever cursor: of `ids`, the file's tokens as it was saved.
+
+        None where the request's file is another by now, above its windows.
+        """
+        head = self._text(request.head)
+        if request.path is None or not np.array_equal(ids[: len(head)], head):
+            return None
+        related = tuple((each.path, each.text) for each in request.related)
+        opening = self._opening(ground, request.path, related)
+        return opening.extend("head", cut_at_lines(ids, self.tokenizer.newline))
+
+    def _opening(self, ground: Chain, path: str | None, related: tuple[tuple[str, str], ...]) -> Chain:
+        """What stands before a file's text: the outlines of what it imports, and the line with its path."""
+        outlines = [self.documents.piece(Document(path=name, text=text)).ids for name, text in related]
+        if outlines:
+            ground = ground.extend("related", cut_grid(as_tokens(np.concatenate(outlines))))
+        return ground if path is None else ground.extend("head", cut_grid(self.documents.header(path)))
 
     def _cut_window(self, opening: Tokens, window: Tokens) -> list[tuple[Tokens, bool]]:
         """The prefix window's pieces; the state at its end, where the cursor's line starts, is always kept."""

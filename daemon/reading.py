@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from cache.chain import Chain, Slice
 from cache.resume import Feeding
-from daemon.bases import Bases, grounds_of
+from daemon.bases import Bases, Ground, grounds_of
 from daemon.completion import Engine
-from daemon.documents import Context
+from daemon.documents import Context, Piece
 from daemon.feeder import Value
 from daemon.keeper import Keeper
 from daemon.layout import Base, Layout
@@ -65,6 +65,22 @@ class PromptJob:
     def is_of(self, request: CompletionRequest) -> bool:
         """Whether a request is for the same file in the same context."""
         return (request.path, request.context) == (self.request.path, self.request.context)
+
+
+@dataclass(eq=False)
+class AheadJob:
+    """The file of a request, read to its end as it was saved."""
+
+    request: CompletionRequest
+    ground: Ground
+    piece: Piece
+    feeding: Feeding | None = None
+    done: bool = False
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        outlines = tuple((each.path, each.text) for each in self.request.related)
+        return self.ground.chain.tip, self.request.path, self.piece.digest, outlines
 
 
 @dataclass(eq=False)
@@ -140,6 +156,16 @@ class Reader:
         if not job.feeding.ready:
             job.feeding.step()
         return job.feeding.ready
+
+    def read_ahead(self, job: AheadJob) -> None:
+        if job.feeding is None:
+            chain = self.engine.prompter.whole_file(job.ground.chain, job.request, job.piece.text_ids)
+            job.feeding = None if chain is None else self.engine.resume(chain)
+        elif not job.feeding.ready:
+            job.feeding.step()
+        job.done = job.feeding is None or job.feeding.ready
+        if job.done:
+            job.feeding = None
 
     def relay(self, job: ContextJob) -> bool:
         """Lays a context out anew, if that makes it smaller: a compaction has given it a better BASE. True: it did."""

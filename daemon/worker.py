@@ -11,20 +11,19 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import msgspec
 import torch
 
 from cache.resume import kept_length
-from daemon.bases import Bases, Ground, grounds_of
+from daemon.bases import Bases
 from daemon.completion import Completion, Engine
 from daemon.contexts import Contexts
 from daemon.feeder import Interrupted
 from daemon.inventory import purge, report
 from daemon.live import LiveDocuments
 from daemon.protocol import BackgroundReading, CacheReport, CompletionRequest, ContextStatus, Document, PurgeReport
-from daemon.reading import Compaction, ContextJob, PromptJob, Reader
+from daemon.reading import Compaction, ContextJob, Reader
+from daemon.upcoming import Upcoming
 
-AGAIN_DOCUMENTS = 3  # whose prompts are read again when their context changes: each costs what has changed
 IDLE_COMPACTION_S = 60.0
 IDLE_COMPACTION_TOKENS = 2048  # of change: for less, half of a BASE is not read again
 IDLE_COMPACTION_READ_S = 120.0  # a compaction that nothing but idleness asks for may take so long
@@ -61,10 +60,7 @@ class Worker(threading.Thread):
         self._latest: dict[str, CompletionJob] = {}  # by document
         self.contexts = Contexts()
         self.live = LiveDocuments(engine.store)
-        self._head: PromptJob | None = None  # of the newest file whose prompt was too long to be fed in time
-        self._again: list[
-            CompletionRequest
-        ] = []  # live documents' last requests, to be read under their changed context
+        self.upcoming = Upcoming(self.reader, self.contexts, self.live, self._wake)
         self._calls: list[Callable[[], None]] = []  # to be done on this thread, between two steps
         self._used_at = time.monotonic()
         self._persisted = True  # nothing has happened since what matters was offered to the disk
@@ -77,7 +73,7 @@ class Worker(threading.Thread):
     def busy(self) -> bool:
         """Whether anything is queued or being read."""
         with self._wake:
-            return bool(self._jobs or self._head or self._again or self.contexts.compaction or self.contexts.next())
+            return bool(self._jobs or self._background_work())
 
     @property
     def reading(self) -> BackgroundReading | None:
@@ -144,7 +140,7 @@ class Worker(threading.Thread):
                 job.readable, job.tokens_fed, job.tokens_reused = None, 0, layout.chain().n_tokens
             self.contexts.put(job, compaction)
             if job.readable is None:
-                self._again = self._live_under(job)
+                self.upcoming.read_under(job)
             self._used_at, self._persisted = time.monotonic(), False
             self._wake.notify()
         return self.context(context.id)
@@ -162,7 +158,7 @@ class Worker(threading.Thread):
 
         def work() -> PurgeReport:
             with self._wake:
-                self._head, self._again = None, []
+                self.upcoming.forget()
                 self.live.forget()
                 return purge(self.engine, self.contexts, self.reader, workspace)
 
@@ -242,20 +238,21 @@ class Worker(threading.Thread):
 
     def _background(self) -> Callable[[], None] | None:
         """The step of background work whose turn it is."""
-        if self.contexts.next() is not None:
-            return self._read_context
-        if self._head is not None:
-            return self._read_head
-        if self._again:
-            return self._read_again
-        if self.contexts.compaction is not None:
-            return self._compact
+        work = self._background_work()
+        if work is not None:
+            return work
         idle_s = time.monotonic() - self._used_at
         if idle_s >= PERSIST_S and not self._persisted and self.keeper is not None:
             return self._persist
         if idle_s >= IDLE_COMPACTION_S and self._changed() is not None:
             return self._plan_compaction
         return None
+
+    def _background_work(self) -> Callable[[], None] | None:
+        """Reading that is under way or waits, what is needed first."""
+        if self.contexts.next() is not None:
+            return self._read_context
+        return self.upcoming.next() or (self._compact if self.contexts.compaction is not None else None)
 
     def _patience(self) -> float | None:
         """How long nothing can become due."""
@@ -276,15 +273,14 @@ class Worker(threading.Thread):
         try:
             if not job.future.set_running_or_notify_cancel():
                 return
-            grounds = self._grounds(request)
-            pending = self._head is not None and self._head.is_of(request)
+            grounds = self.upcoming.grounds(request)
+            pending = self.upcoming.is_pending(request)
             result = self.engine.complete(
                 request, grounds, cancelled=job.cancel.is_set, started=job.started, head_pending=pending
             )
             self.live.note(request, result)
             self._read_again_if_evicted(request.context)
-            if not result.plan.is_best:
-                self._queue_prompt(request, grounds[0])
+            self.upcoming.note(request, result, grounds[0])
             job.future.set_result(result)
         except Exception as error:
             log.exception("a completion failed")
@@ -294,52 +290,17 @@ class Worker(threading.Thread):
                 if request.document is not None and self._latest.get(request.document) is job:
                     del self._latest[request.document]
 
-    def _grounds(self, request: CompletionRequest) -> list[Ground]:
-        """What the completion may stand on, the best first; what this document was last answered from is the second choice."""
-        job = self.contexts.get(request.context)
-        if job is None:
-            return [Ground(self.engine.prompter.root)]
-        grounds = grounds_of(job.layout, path=request.path, readable=job.readable)
-        second = self.live.second(request, grounds[0], job.context)
-        return grounds if second is None else [grounds[0], second, *grounds[1:]]
-
     def _read_again_if_evicted(self, context_id: str | None) -> None:
         """A context whose last state had to make room is read again in the background, unless the store is too small to keep any."""
         job = self.contexts.get(context_id)
         if job is not None and job.readable is None and self.reader.is_lost(job):
             job.readable = kept_length(job.layout.chain(), self.engine.store)
 
-    def _queue_prompt(self, request: CompletionRequest, ground: Ground) -> None:
-        """Reads the whole prompt in the background, so that a later key finds all of its states."""
-        if len(self.engine.store):  # one too small to keep anything would gain nothing
-            prompt = self.engine.prompter.completion(ground.chain, request)
-            self._head = PromptJob(request, self.engine.resume(prompt.chain))
-
     def _read_context(self) -> None:
         job = self.contexts.next()
         if job is not None and self.reader.read_context(job):
-            self._again = self._live_under(job)
-
-    def _read_head(self) -> None:
-        if self._head is not None and self.reader.read_prompt(self._head):
-            self._head = None
-
-    def _read_again(self) -> None:
-        """A file that is being edited, under its changed context, before the next key in it."""
-        with self._wake:
-            request = self._again.pop(0) if self._again else None
-        if request is not None:
-            self._queue_prompt(request, self._grounds(request)[0])
-
-    def _live_under(self, job: ContextJob) -> list[CompletionRequest]:
-        """The last requests of the documents of a workspace that were edited last, as they would be asked now."""
-        workspace = job.context.workspace
-        asked = [(request, self.contexts.get(request.context)) for request in self.live.requests()]
-        return [
-            msgspec.structs.replace(request, context=job.context.id)
-            for request, before in asked
-            if before is not None and before.context.workspace == workspace
-        ][:AGAIN_DOCUMENTS]
+            with self._wake:
+                self.upcoming.read_under(job)
 
     def _plan_compaction(self) -> None:
         """On a thread of its own: the index of a large BASE takes longer to make than a key may wait."""
@@ -371,7 +332,7 @@ class Worker(threading.Thread):
                 self.contexts.compaction = None
             for job in self.contexts.newest():
                 if job.context.workspace == compaction.base.workspace and self.reader.relay(job):
-                    self._again = self._live_under(job)
+                    self.upcoming.read_under(job)
 
     def _persist(self) -> None:
         self._persisted = True
@@ -388,5 +349,4 @@ class Worker(threading.Thread):
         elif step == self._compact:
             self.contexts.compaction = None
         else:
-            self._head = None
-            self._again.clear()
+            self.upcoming.forget()

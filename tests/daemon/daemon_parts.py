@@ -187,6 +187,6 @@ def same_as_cold(engine: Engine, cold: Engine, made: Completion, request: Comple
     """Whether the state that a completion was answered from has the bits that an engine which keeps nothing gives it."""
     plan = made.plan
     value = engine.read(plan.prompt.chain)
-    other = cold.read(cold.prompter.completion(plan.ground.chain, request, with_head=plan.has_head).chain)
+    other = cold.read(cold.prompt(request, plan.ground, with_head=plan.has_head).chain)
     assert value is not None and other is not None
     return all(map(torch.equal, (value.logits, *value.state), (other.logits, *other.state)))

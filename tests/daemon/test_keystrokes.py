@@ -8,8 +8,8 @@ from context.window import WindowSize, split
 from daemon.completion import Completion, Engine
 from daemon.live import LIVE_DOCUMENTS
 from daemon.prompt import WINDOW_GRID
-from daemon.protocol import CompletionRequest
-from daemon.worker import AGAIN_DOCUMENTS
+from daemon.protocol import CompletionRequest, Document
+from daemon.upcoming import AGAIN_DOCUMENTS
 from model.checkpoint import LoadedModel
 from tests.daemon.daemon_parts import PLENTY, Driven, WatchedEngine, documents_of, module_text, same_as_cold
 
@@ -89,6 +89,22 @@ def test_a_word_is_typed(editor: Editor) -> None:
         assert made.report.tokens_fed <= key_costs(editor)
         assert made.report.segment in ("prefix", "line")
         assert (made.report.current, made.report.context_ready) == (1.0, True)
+
+
+def test_a_file_is_read_to_its_end_so_that_a_jump_finds_a_state_near(editor: Editor) -> None:
+    """At once it reads the way there; with some idle time before, a checkpoint's gap and the windows at most."""
+    editor.path = "part_4.py"
+    editor.texts[editor.path] = text = FILES["part_4.py"]
+    editor.move("class")
+    editor.key()
+    editor.driven.settle()
+    editor.at[editor.path] = len(text)
+    n_tokens = len(editor.driven.engine.prompter.documents.piece(Document(path=editor.path, text=text)).ids)
+    windows = len(editor.driven.engine.model.tokenizer.encode(text[-2 * WINDOW.step - WINDOW.suffix_chars :]))
+    made = editor.key()
+    assert made.report.tokens_fed <= windows + 256
+    assert made.report.segment == "head"
+    assert made.report.tokens_fed < n_tokens
 
 
 def test_backspace_and_undo(editor: Editor) -> None:

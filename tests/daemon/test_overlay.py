@@ -31,6 +31,12 @@ KEY = 8  # tokens that a typed key feeds at most
 TYPED = "import os\n\nvalue = os.pa"
 
 
+@pytest.fixture(autouse=True)
+def nothing_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read of a file beyond its cursor has its own test; here tokens are counted."""
+    monkeypatch.setattr("daemon.upcoming.AHEAD_S", 0.0)
+
+
 @pytest.fixture
 def driven(tiny: LoadedModel) -> Driven:
     made = Driven(WatchedEngine(tiny, store_budget_bytes=PLENTY))

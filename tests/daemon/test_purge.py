@@ -140,7 +140,7 @@ def test_no_text_is_left_in_the_daemons_memory(make: Callable[[], Worker]) -> No
     assert worker.reader._reading is None
     assert not keeper(worker)._pending and not keeper(worker)._bases
     assert worker.live.requests() == [] and worker.contexts.compaction is None
-    assert worker._head is None and not worker._again
+    assert worker.upcoming.next() is None
 
 
 def test_purging_while_a_context_is_read(make: Callable[[], Worker]) -> None:

@@ -31,6 +31,12 @@ TYPED = "import os\n\nvalue = os.pa"
 Start = Callable[..., Driven]
 
 
+@pytest.fixture(autouse=True)
+def nothing_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read of a file beyond its cursor has its own test; here tokens are counted."""
+    monkeypatch.setattr("daemon.upcoming.AHEAD_S", 0.0)
+
+
 @pytest.fixture
 def begin(tiny: LoadedModel, tmp_path: Path) -> Iterator[Start]:
     """Starts daemons one after the other on the same folder; those not ended yet end with the test."""
