@@ -28,6 +28,7 @@ CURRENT_S, POLL_S = 150.0, 0.1  # until a saved file is in the state; how often 
 READY_S = 900.0  # for reading the repository at first
 RELATED_TOKENS = 2_048  # that outlines of what a file imports may have
 SAVED_S = 0.5  # after a save, for the client to tell the daemon, before either is stopped where it stands
+OPEN = "open"
 HAS_CONTEXT = 0.9  # of the repository tokens that answers had before, which an answer after a restart must have
 READ_AGAIN = 0.5  # of the repository's tokens: fed by a daemon that has restarted, they were not found on disk
 
@@ -36,7 +37,9 @@ Report = Mapping[str, Any]  # daemon.protocol.Report, as JSON
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One event. `ms`: key to answer; after a restart, to the first answer that knows the repository.
+    """One event. `kind`: the first that a daemon answers in a file is OPEN, whatever it was.
+
+    `ms`: key to answer; after a restart, to the first answer that knows the repository.
 
     `report` is the daemon's, None where none came.
     """
@@ -90,6 +93,7 @@ class Replay:
         self.pushes_reports: bool | None = None  # not known before the first answer
         self.new_tokens = 0  # of files that were saved since the start
         self.context_tokens = 0  # that the last answer knew
+        self._met: set[str] = set()  # files in which the daemon that runs has answered
 
     async def start(self, script: Script) -> float:
         """Seconds until the repository is read. Raises ServerError."""
@@ -120,6 +124,7 @@ class Replay:
         await asyncio.sleep(event.pause_s)
         if event.kind in RESTARTS:
             await stop_at(self.daemon.socket)
+            self._met.clear()
             if event.kind == "restart_ready":  # as the client would start it, so that it finds it running
                 await asyncio.to_thread(self.daemon.start)
         if event.path not in self.texts:
@@ -156,8 +161,11 @@ class Replay:
             self.context_tokens = asked["context_tokens"] or self.context_tokens
         if event.saved:
             await asyncio.sleep(SAVED_S)
+        is_first = not is_reused and event.path not in self._met
+        if not is_reused:
+            self._met.add(event.path)
         return Sample(
-            event.kind,
+            OPEN if is_first and event.kind not in RESTARTS else event.kind,
             event.round,
             ms,
             text=text,

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
-PAUSE_S = 0.3  # without news, before what has been noted is taken
+PAUSE_S = 0.1  # without news, before what has been noted is taken
 MASS_PAUSE_S = 1.0  # the same where so much has been noted that more must be expected
 LONGEST_S = 10.0  # news that never pause are taken all the same
 MASS = 100  # more files than so many are not looked at one by one: the whole repository is read again

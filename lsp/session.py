@@ -41,6 +41,7 @@ from lsp.workspace_texts import Texts, difference, limits_of, plan_texts, read_a
 
 NEWS_S = 10.0  # how long one question after the context's status may wait
 HEAD_POLL_S = 3.0  # between two looks at which commit is checked out
+POSTED_S = 1.5  # that a completion waits for the context to be posted again after the daemon was lost
 CHECKOUT_S = 10.0  # how long a checkout that is under way is waited for
 MAX_LOSSES = 2  # times in a row that a daemon may die while it reads, before it is left in peace until someone asks
 MAX_TOUCHED = 200  # files edited here that are remembered as such
@@ -86,6 +87,7 @@ class Session:
         self._touched: dict[str, int] = {}  # how often files were edited here, the last one last
         self._posted: _Posted | None = None
         self._context: str | None = None  # what completions name
+        self._is_known = asyncio.Event()  # the daemon has been told
         self._n_losses = 0
         self._generation = 0  # counts the times that the daemon's knowledge was lost
         self._is_owed = False  # the context could not be fed for a reason of the daemon's
@@ -159,10 +161,12 @@ class Session:
                 raise
         if asked is not None:
             self._lose(generation)
-        # Without the context this time, since it is being posted again: a late suggestion is better than one that waits
-        # for that.
         daemon = await self._link.daemon()
-        return await daemon.client.complete(msgspec.structs.replace(request, context=None))
+        # The context is being posted again, and a daemon that was started again has its states on disk: worth a moment, not more.
+        if asked is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._is_known.wait(), POSTED_S)
+        return await daemon.client.complete(msgspec.structs.replace(request, context=self._context))
 
     async def close(self) -> None:
         tasks = [task for task in (self._updater, self._watcher, self._follower) if task is not None]
@@ -251,6 +255,7 @@ class Session:
             status = await self._try_to_post(root, documents) or await self._post_documents(root, documents)
         self._posted = _Posted(status.id, texts.documents)
         self._context = status.id
+        self._is_known.set()
         self._is_owed = False
         self._follower = asyncio.create_task(self._follow(root, status, is_whole=is_whole))
 
@@ -320,6 +325,7 @@ class Session:
         if generation == self._generation:
             self._generation += 1
             self._context = None
+            self._is_known.clear()
             self._changes.note_lost()
 
     def _note(self, names: Iterable[str]) -> None:
