@@ -36,7 +36,7 @@ class BenchModel:
         out = quantized_path(bf16, GGUF_KINDS[precision], pure=pure)
         if not out.exists():
             if not bf16.exists():
-                half = bf16.with_suffix(".part")
+                half = bf16.with_name(f"{self.shape}-BF16.part.gguf")  # export asks for the name's end
                 half.unlink(missing_ok=True)
                 export(self.name, half, "bf16")
                 half.replace(bf16)

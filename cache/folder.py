@@ -24,6 +24,9 @@ _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAKE_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+OTHERS_WRITE = 0o022
+
+
 class UnsafeError(OSError):
     """A folder that is a link, another's, or open to others. The text is one line."""
 
@@ -98,9 +101,11 @@ def _open_folder(name: str, path: Path, parent: int | None = None) -> int:
             raise UnsafeError(f"{path} is a link or a file, expected a folder of ours") from None
         raise
     found = os.fstat(folder)
-    if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+    if found.st_uid != os.geteuid() or found.st_mode & OTHERS_WRITE:
         os.close(folder)
-        raise UnsafeError(f"{path} is {_owned(found)}, expected a folder of ours with mode 0700")
+        raise UnsafeError(f"{path} is {_owned(found)}, expected a folder of ours with mode 0700; remove it")
+    if found.st_mode & 0o077:  # as a backup gives it back: others may have looked, but can have put nothing there
+        os.fchmod(folder, 0o700)
     return folder
 
 

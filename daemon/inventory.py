@@ -44,8 +44,11 @@ def report(engine: Engine, contexts: Contexts, reader: Reader) -> CacheReport:
 
 
 def purge(engine: Engine, contexts: Contexts, reader: Reader, workspace: str | None) -> PurgeReport:
-    """Removes what was derived from a workspace, or everything. From memory all goes: a state says nothing of who else it was made for, and what is
-    another workspace's is read again from disk."""
+    """Removes what was derived from a workspace, or everything. From memory all goes, if the workspace is known at all: a state says nothing of who else
+    it was made for, and what is another workspace's is read again from disk."""
+    if workspace is not None and not is_known(contexts, reader, workspace):
+        n_states, nbytes = (0, 0) if engine.keeper is None else engine.keeper.tier.purge(workspace)
+        return PurgeReport(states=n_states, nbytes=nbytes)
     n_states, nbytes = engine.store.drop([entry.key for entry in engine.store.entries()])
     for job in contexts.all():
         if workspace is None or job.context.workspace == workspace:
@@ -63,6 +66,12 @@ def purge(engine: Engine, contexts: Contexts, reader: Reader, workspace: str | N
         on_disk, bytes_on_disk = engine.keeper.tier.purge(workspace)
         n_states, nbytes = n_states + on_disk, nbytes + bytes_on_disk
     return PurgeReport(states=n_states, nbytes=nbytes)
+
+
+def is_known(contexts: Contexts, reader: Reader, workspace: str) -> bool:
+    """Whether anything was read for a workspace, in this daemon's life or before."""
+    has_context = any(job.context.workspace == workspace for job in contexts.all())
+    return has_context or any(base.workspace == workspace for base in reader.bases.known())
 
 
 def _in_memory(entries: Iterable[Entry], engine: Engine, reader: Reader, contexts: Contexts) -> list[KeptState]:

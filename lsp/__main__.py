@@ -204,7 +204,7 @@ def calibrate(
         calibration.calibrate(path, settings, n_holes=holes, seed=seed, as_json=as_json)
 
 
-@program.group()
+@program.group(no_args_is_help=False)
 def cache() -> None:
     """What is kept of repositories, in memory and on disk, so that it need not be read again."""
 

@@ -276,6 +276,8 @@ def _answer(work: Callable[[], _Result]) -> _Result:
     try:
         return work()
     except (DaemonError, LaunchError, SocketError, ReadError) as error:
+        if isinstance(error, DaemonError) and error.type == "unknown_context":
+            raise ClickException("what was read has been purged meanwhile; run the command again") from None
         raise ClickException(str(error)) from None
     except KeyboardInterrupt:  # click would print an empty line
         raise Exit(INTERRUPTED) from None
@@ -294,7 +296,7 @@ def _as_object(suggestion: str, response: CompletionResponse, reading: Reading) 
         "model": response.model,
         "context_tokens": report.context_tokens,
         "tokens_fed": report.tokens_fed + reading.tokens_fed,
-        "tokens_reused": report.tokens_reused - reading.tokens_fed,
+        "tokens_reused": max(0, report.tokens_reused - reading.tokens_fed),
         "stopped_by": report.stopped_by,
         "empty_because": report.empty_because,
         "ms": {name: round(value, 1) for name, value in ms.items()},

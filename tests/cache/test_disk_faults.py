@@ -154,7 +154,18 @@ def given_away(path: Path) -> None:
 
 
 def open_to_all(path: Path) -> None:
-    path.chmod(0o755)
+    path.chmod(0o777)
+
+
+@pytest.mark.parametrize("part", [".", "v1", BASE])
+def test_a_folder_that_others_may_only_look_into_is_closed_to_them_again(part: str, tmp_path: Path) -> None:
+    """As a backup gives it back: nobody can have put anything there."""
+    folder = tmp_path / "states"
+    put(make_tier(folder))
+    (folder / part).chmod(0o755)
+    tier = make_tier(folder, clock=Clock())
+    assert holds(tier, 0)
+    assert (folder / part).stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize("part", [".", "v1", BASE])

@@ -216,3 +216,14 @@ def test_the_report_tells_what_is_kept(make: Callable[[], Worker], folder: Path)
         assert {"a0.py", "b0.py"} <= files
         assert any("6 files" in state.about for state in states if state.kind == "base")
     assert any(state.pinned for state in report.states)
+
+
+def test_a_workspace_that_nobody_knows_takes_nothing_with_it(make: Callable[[], Worker]) -> None:
+    """As somebody mistypes it."""
+    worker = make()
+    contexts = fill(worker)
+    before = len(worker.engine.store), len(keeper(worker).tier)
+    made = worker.purge(OURS + "x")
+    assert (made.states, made.nbytes) == (0, 0)
+    assert (len(worker.engine.store), len(keeper(worker).tier)) == before
+    assert all(worker.context(context).state == "ready" for context in contexts.values())

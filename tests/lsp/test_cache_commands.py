@@ -294,6 +294,7 @@ def test_an_unsafe_folder_of_states_is_one_line(place: Place) -> None:
             ["purge", "--all", "--workspace", "."],
             "takes either --workspace PATH or --all (see codestral-lsp cache purge --help)",
         ),
+        ([], "Missing command. (see codestral-lsp cache --help)"),
         (["lss"], "No such command 'lss'. Did you mean 'ls'? (see codestral-lsp cache --help)"),
         (["ls", "--precision", "int3"], None),
     ],
