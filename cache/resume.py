@@ -45,11 +45,6 @@ class Feeding:
         return self.done == len(self.chain.slices)
 
     @property
-    def resumed_kind(self) -> str:
-        """Kind of the slice whose end was found, "root" when none was."""
-        return self.chain.slices[self.resumed - 1].kind if self.resumed else "root"
-
-    @property
     def tokens_missing(self) -> int:
         return self.chain.n_tokens - self._end_of(self.done)
 

@@ -81,9 +81,6 @@ class Contexts:
         ids = set(self._newest.values())
         return [job for context_id, job in reversed(self._jobs.items()) if context_id in ids]
 
-    def of(self, workspace: str) -> list[str]:
-        return [context_id for context_id, job in self._jobs.items() if job.context.workspace == workspace]
-
     def all(self) -> list[ContextJob]:
         return list(self._jobs.values())
 

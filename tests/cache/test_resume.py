@@ -85,7 +85,7 @@ def test_every_length_of_a_tail(feed: Feed, tail: int) -> None:
     kept = finish(resume(base, store, feed))
     before = clone(kept)
     warm = resume(chain, store, feed)
-    assert (warm.tokens_reused, warm.tokens_missing, warm.resumed_kind) == (41, tail, "base")
+    assert (warm.tokens_reused, warm.tokens_missing, warm.chain.slices[warm.resumed - 1].kind) == (41, tail, "base")
     expected = cold(chain, feed)
     check_equal(finish(warm), expected)
     assert (warm.tokens_fed, warm.tokens_missing) == (tail, 0)
@@ -180,7 +180,7 @@ def test_the_deepest_kept_state_is_found(feed: Feed) -> None:
         kept = [n for n, part in enumerate(chain.slices[:length], start=1) if part.keep]
         assert feeding.done == (kept[-1] if kept else 0)
         assert feeding.tokens_reused == sum(len(part.tokens) for part in chain.slices[: feeding.done])
-        assert feeding.resumed_kind == (chain.slices[feeding.done - 1].kind if feeding.done else "root")
+        assert feeding.resumed == feeding.done
         while feeding.done < length + 1 and not feeding.ready:
             feeding.step()
 
