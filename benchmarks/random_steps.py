@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -38,6 +38,7 @@ from model.checkpoint import LoadedModel
 from model.config import Mamba2Config
 
 WORKSPACE = "/workspace"
+EPISODE = 2000  # steps of one editor
 CONFIG = Mamba2Config(d_model=32, n_layers=2, vocab_size=8192, d_state=16, n_heads=4, head_dim=16)
 WORD_LIST = "self return value items for in if else import def class None x y data = == ( ) [ ] : , . é 🙂"
 WORDS = (*WORD_LIST.split(" "), "\n", "\n", "    ")
@@ -164,6 +165,10 @@ class Outcome:
     tokens_reused: int = 0
     compactions: int = 0
 
+    def add(self, other: "Outcome") -> None:
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+
 
 class Mismatch(AssertionError):
     """A kept state gave another answer than a computed one."""
@@ -187,7 +192,7 @@ class Madness:
         self.outcome = Outcome()
         self.context = self._post_all()
 
-    def run(self, n_steps: int, *, progress: bool = False) -> Outcome:
+    def run(self, n_steps: int) -> Outcome:
         """Raises Mismatch."""
         names, weights = zip(*STEPS.items(), strict=True)
         for n in range(n_steps):
@@ -202,8 +207,6 @@ class Madness:
             for _ in range(self.rng.choice([0, 0, 1, 3, 30])):
                 self._background()
             self._compare(n, step)
-            if progress and n % 1000 == 999:
-                print(f"\r{n + 1} steps", end="", file=sys.stderr, flush=True)
         return self.outcome
 
     def close(self) -> None:
@@ -281,15 +284,18 @@ def main() -> int:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     started = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        madness = Madness(tiny_model(), Path(folder), seed=args.seed)
-        try:
-            outcome = madness.run(args.steps, progress=True)
-        except Mismatch as error:
-            print(f"\n{error}", file=sys.stderr)
-            return 1
-        finally:
-            madness.close()
+    outcome, model = Outcome(), tiny_model()
+    for first in range(0, args.steps, EPISODE):  # texts grow, so an editor starts afresh now and then
+        with tempfile.TemporaryDirectory() as folder:
+            madness = Madness(model, Path(folder), seed=args.seed + first)
+            try:
+                outcome.add(madness.run(min(EPISODE, args.steps - first)))
+            except Mismatch as error:
+                print(f"\nseed {args.seed + first}: {error}", file=sys.stderr)
+                return 1
+            finally:
+                madness.close()
+        print(f"\r{min(first + EPISODE, args.steps)} steps", end="", file=sys.stderr, flush=True)
     seconds = time.monotonic() - started
     fed = outcome.tokens_fed / max(1, outcome.answers)
     print()
