@@ -14,8 +14,8 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -39,8 +39,7 @@ CORPUS = BUILD / "corpus" / "test.jsonl"
 CHUNK = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Distance:
+class Distance(NamedTuple):
     """From one reference, over all tokens. Nats; shares from 0 to 1."""
 
     kl: float
@@ -168,12 +167,16 @@ def compare(chunks: Iterator[Tensor], streams: list[list[int]], references: dict
             same[name] += int((log_p.argmax(-1) == log_q.argmax(-1)).sum())
         row = rows.stop
     assert row == len(targets)
-    return {"nats": nats / row, "from": {name: distance(torch.cat(kls[name]), same[name]) for name in references}}
+    return {
+        "nats": nats / row,
+        "from": {name: distance(torch.cat(kls[name]), same[name])._asdict() for name in references},
+    }
 
 
-def distance(kl: Tensor, n_same: int) -> dict[str, float]:
+def distance(kl: Tensor, n_same: int) -> Distance:
+    """`kl` of each prediction; `n_same` of them have the reference's most likely token."""
     worst = kl.topk(max(1, math.ceil(len(kl) / 100))).values
-    return asdict(Distance(kl=kl.mean().item(), kl_worst=worst.mean().item(), top_1=n_same / len(kl)))
+    return Distance(kl=kl.mean().item(), kl_worst=worst.mean().item(), top_1=n_same / len(kl))
 
 
 def distance_table(model: str, n_tokens: int, figures: dict[str, dict], references: Sequence[str]) -> str:

@@ -12,7 +12,6 @@ precisions and one of costs, then one JSON line.
 """
 
 import argparse
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.precision import read_streams
+from benchmarks.precision import Distance, distance, read_streams
 from benchmarks.stats import machine, median_s, print_json, table
 from model.checkpoint import load_model
 from model.config import ConfigError, Mamba2Config
@@ -45,14 +44,6 @@ class Place(NamedTuple):
 
     ids: list[int]
     end: int
-
-
-class Distance(NamedTuple):
-    """Over the predictions of all places. Nats; shares from 0 to 1."""
-
-    kl: float
-    kl_worst: float  # of the hundredth part of the predictions that is worst
-    top_1: float
 
 
 def main() -> int:
@@ -128,7 +119,7 @@ def measure(
     show_progress(len(places), len(places))
     figures: dict[str, dict[int, Distance]] = {}
     for format, n in ways:
-        figures.setdefault(format, {})[n] = distance(torch.cat(kls[format, n]), torch.cat(same[format, n]))
+        figures.setdefault(format, {})[n] = distance(torch.cat(kls[format, n]), int(torch.cat(same[format, n]).sum()))
     return figures
 
 
@@ -178,11 +169,6 @@ def predictions(network: Network, state: Mamba2State, logits: Tensor, *, place: 
     following = place.ids[place.end : place.end + steps - 1]
     rows, _ = network(torch.tensor([following]), state)
     return F.log_softmax(torch.cat([logits[None], rows[0]]).double(), dim=-1)
-
-
-def distance(kl: Tensor, same: Tensor) -> Distance:
-    worst = kl.topk(max(1, math.ceil(len(kl) / 100))).values
-    return Distance(kl.mean().item(), worst.mean().item(), same.double().mean().item())
 
 
 def cost_of(config: Mamba2Config, format: str) -> dict[str, float]:

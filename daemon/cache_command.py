@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 # Ctrl-C has nothing to clear up: a purge that was cut short is a purge of less.
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -24,12 +23,10 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 import msgspec
 
 from cache import tiers
-from cache.index import DiskEntry
 from daemon.budgets import STATES
-from daemon.protocol import DamagedState, KeptState, ModelOnDisk, PurgeReport, VerifyReport
+from daemon.kept import kept, noted
+from daemon.protocol import DamagedState, ModelOnDisk, PurgeReport, VerifyReport
 from model.digest import cache_folder
-
-MOST = 1e15  # of anything that is counted
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,35 +104,8 @@ def purged(folder: Path, workspaces: Sequence[str] | None) -> PurgeReport:
     return PurgeReport(states=states, nbytes=nbytes)
 
 
-def kept(entry: DiskEntry, *, now: float) -> KeptState:
-    return KeptState(
-        key=entry.key.hex(),
-        tier="disk",
-        kind=entry.kind,
-        tokens=entry.n_tokens,
-        cost_tokens=int(noted([entry], "cost_tokens", float(entry.n_tokens))),
-        nbytes=entry.nbytes,
-        uses=entry.uses,
-        pinned=False,
-        about=noted([entry], "about", ""),
-        workspaces=list(entry.workspaces),
-        age_s=max(0.0, now - entry.used_at),
-    )
-
-
 def damaged(verdict: tiers.Verdict) -> DamagedState:
     return DamagedState(path=str(verdict.path), nbytes=verdict.nbytes, why=verdict.why or "")
-
-
-def noted(entries: Sequence[DiskEntry], name: str, default: Any) -> Any:
-    """What the last used of them has noted under a name: text or a number, as the default is. Notes are JSON of whatever version wrote them."""
-    for entry in entries:
-        value = entry.note.get(name)
-        if isinstance(default, str) and isinstance(value, str):
-            return value
-        if isinstance(default, float) and isinstance(value, int | float) and 0 <= value < MOST:
-            return float(value)
-    return default
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ class Contexts:
         while len(self._jobs) > MAX_CONTEXTS:
             self.drop(next(iter(self._jobs)))
         running = self.compaction
-        if compaction is not None and (running is None or not self._is_good(running, job.context)):
+        if compaction is not None and not self.is_compacting(job.context):
             self.compaction = compaction
         elif running is not None and running.base.workspace == workspace and job.layout.is_compact:
             self.compaction = None  # for instance back on the branch of before
@@ -84,7 +84,10 @@ class Contexts:
     def all(self) -> list[ContextJob]:
         return list(self._jobs.values())
 
-    def _is_good(self, running: Compaction, context: Context) -> bool:
-        """Whether a compaction on its way still serves: little has changed since it began."""
+    def is_compacting(self, context: Context) -> bool:
+        """Whether a compaction is on its way that still serves a context: little has changed since it began."""
+        running = self.compaction
+        if running is None or running.base.workspace != context.workspace:
+            return False
         how = fit(running.base, context)
-        return running.base.workspace == context.workspace and not is_due(running.base, hot=how.hot, stale=how.stale)
+        return not is_due(running.base, hot=how.hot, stale=how.stale)

@@ -4,10 +4,11 @@ import time
 from collections.abc import Iterable
 
 from cache.chain import Slice
-from cache.store import Entry
+from cache.disk import DiskTier
+from cache.store import Entry, StateStore
 from daemon.completion import Engine
 from daemon.contexts import Contexts
-from daemon.keeper import Keeper
+from daemon.kept import kept
 from daemon.layout import Base
 from daemon.protocol import CacheReport, KeptState, PurgeReport, TierReport
 from daemon.reading import Reader, counted
@@ -18,20 +19,12 @@ MAX_STATES = 2000  # that are listed, those that took longest to make first
 def report(engine: Engine, contexts: Contexts, reader: Reader) -> CacheReport:
     """Everything in memory, and on disk what belongs to this model."""
     store, keeper = engine.store, engine.keeper
-    memory = TierReport(
-        tier="memory",
-        states=len(store),
-        nbytes=store.nbytes,
-        budget_bytes=store.budget_bytes,
-        hits=store.hits,
-        misses=store.misses,
-        evictions=store.evictions,
-    )
     states = _in_memory(store.entries(), engine, reader, contexts)
-    tiers = [memory]
+    tiers = [_tier("memory", store)]
     if keeper is not None:
-        tiers.append(_disk_tier(keeper))
-        states += _on_disk(keeper)
+        now = time.time()
+        tiers.append(_tier("disk", keeper.tier))
+        states += [kept(entry, now=now) for entry in keeper.tier.entries()]
     states.sort(key=lambda each: -each.cost_tokens)
     return CacheReport(
         model=engine.model.name,
@@ -96,30 +89,9 @@ def _in_memory(entries: Iterable[Entry], engine: Engine, reader: Reader, context
     ]
 
 
-def _on_disk(keeper: Keeper) -> list[KeptState]:
-    now = time.time()
-    return [
-        KeptState(
-            key=entry.key.hex(),
-            tier="disk",
-            kind=entry.kind,
-            tokens=entry.n_tokens,
-            cost_tokens=int(entry.note.get("cost_tokens", entry.n_tokens)),
-            nbytes=entry.nbytes,
-            uses=entry.uses,
-            pinned=False,
-            about=str(entry.note.get("about", "")),
-            workspaces=list(entry.workspaces),
-            age_s=max(0.0, now - entry.used_at),
-        )
-        for entry in keeper.tier.entries()
-    ]
-
-
-def _disk_tier(keeper: Keeper) -> TierReport:
-    tier = keeper.tier
+def _tier(name: str, tier: StateStore | DiskTier) -> TierReport:
     return TierReport(
-        tier="disk",
+        tier=name,
         states=len(tier),
         nbytes=tier.nbytes,
         budget_bytes=tier.budget_bytes,

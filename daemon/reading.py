@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cache.chain import Chain, Slice
-from cache.resume import Feeding
+from cache.resume import Feeding, kept_length
 from daemon.bases import Bases, Ground, grounds_of
 from daemon.completion import Engine
 from daemon.documents import Context, Piece
 from daemon.feeder import Value
-from daemon.keeper import Keeper
 from daemon.layout import Base, Layout
 from daemon.protocol import CompletionRequest, ContextStatus
 
@@ -94,10 +93,10 @@ class Compaction:
 class Reader:
     """Steps of background reading, and what they leave behind: states in the store, and copies on disk."""
 
-    def __init__(self, engine: Engine, bases: Bases, keeper: Keeper | None) -> None:
+    def __init__(self, engine: Engine, bases: Bases) -> None:
         self.engine = engine
         self.bases = bases
-        self.keeper = keeper
+        self.keeper = engine.keeper
         self._reading: ContextJob | None = None  # read last
 
     def missing(self, base: Base) -> int:
@@ -148,9 +147,15 @@ class Reader:
             self._keep(compaction.base, feeding)
         return feeding.ready
 
+    def readable(self, layout: Layout) -> int | None:
+        """How many slices of a layout's chain a kept state has read; None: all of them."""
+        chain = layout.chain()
+        length = kept_length(chain, self.engine.store)
+        return None if length == len(chain.slices) else length
+
     def is_lost(self, job: ContextJob) -> bool:
         """Whether the state that completions in this context build on had to make room, in a store that keeps any at all."""
-        return len(self.engine.store) > 0 and self.engine.missing(job.layout.chain()) > 0
+        return len(self.engine.store) > 0 and self.readable(job.layout) is not None
 
     def read_prompt(self, job: PromptJob) -> bool:
         if not job.feeding.ready:
@@ -173,7 +178,7 @@ class Reader:
         if layout.base.key == job.layout.base.key:
             return False
         job.layout, job.feeding, job.settled = layout, None, layout.is_compact
-        job.readable = None if not self.engine.missing(layout.chain()) else 0
+        job.readable = self.readable(layout)
         return True
 
     def persist(self, job: ContextJob, prompts: list[Chain]) -> None:

@@ -13,7 +13,6 @@ from typing import TypeVar
 
 import torch
 
-from cache.resume import kept_length
 from daemon.bases import Bases
 from daemon.completion import Completion, Engine
 from daemon.contexts import Contexts
@@ -53,7 +52,7 @@ class Worker(threading.Thread):
         self.keeper = keeper = engine.keeper
         stored = keeper.bases if keeper is not None else lambda: ()
         self.bases = Bases(engine.prompter.root, engine.prompter.documents, stored=stored)
-        self.reader = Reader(engine, self.bases, keeper)
+        self.reader = Reader(engine, self.bases)
         self._wake = threading.Condition()
         self._jobs: list[CompletionJob] = []  # the newest is last
         self._running: CompletionJob | None = None
@@ -130,14 +129,16 @@ class Worker(threading.Thread):
         with self._wake:
             known = self.contexts.get(context.id)
         layout = known.layout if known is not None else self.bases.layout(context, missing=self.reader.missing)
-        compaction = Compaction(self.bases.compacted(layout)) if layout.is_due else None
-        missing = self.engine.missing(layout.chain())
+        with self._wake:
+            is_due = layout.is_due and not self.contexts.is_compacting(context)
+        compaction = Compaction(self.bases.compacted(layout)) if is_due else None
+        readable = self.reader.readable(layout)
         with self._wake:
             job = self.contexts.get(context.id) or ContextJob(layout)
-            if missing and job.feeding is None:
-                job.readable = kept_length(layout.chain(), self.engine.store)
-            elif not missing and job.feeding is None:
-                job.readable, job.tokens_fed, job.tokens_reused = None, 0, layout.chain().n_tokens
+            if job.feeding is None:
+                job.readable = readable
+                if readable is None:
+                    job.tokens_fed, job.tokens_reused = 0, layout.chain().n_tokens
             self.contexts.put(job, compaction)
             if job.readable is None:
                 self.upcoming.read_under(job)
@@ -294,7 +295,7 @@ class Worker(threading.Thread):
         """A context whose last state had to make room is read again in the background, unless the store is too small to keep any."""
         job = self.contexts.get(context_id)
         if job is not None and job.readable is None and self.reader.is_lost(job):
-            job.readable = kept_length(job.layout.chain(), self.engine.store)
+            job.readable = self.reader.readable(job.layout)
 
     def _read_context(self) -> None:
         job = self.contexts.next()

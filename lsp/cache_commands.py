@@ -10,15 +10,14 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import click
 import msgspec
 from click import ClickException, UsageError
-from click.exceptions import Exit
 
 from context.repository import find_root
 from daemon.protocol import (
@@ -28,17 +27,15 @@ from daemon.protocol import (
     KeptState,
     ModelOnDisk,
     PurgeReport,
-    SocketError,
     TierReport,
     VerifyReport,
 )
 from lsp.cache_tables import Held, StateRow, damaged_lines, ls_lines, size, stats_lines
 from lsp.client import Client, DaemonError
-from lsp.commands import settings_of
+from lsp.commands import print_json, run, settings_of
 from lsp.fleet import Found, all_sockets, look, sockets_of
 from lsp.terminal import counted, tell
 
-INTERRUPTED = 130
 PROGRAM = "daemon.cache_command"
 
 _Answer = TypeVar("_Answer")
@@ -61,10 +58,10 @@ class Inventory:
 
 def ls(model: str | None, precision: str | None, *, as_json: bool) -> None:
     """Every state: what it covers, how large it is and what it would take to have it again."""
-    found = _told(lambda: _inventory(model, precision))
+    found = run(lambda: _inventory(model, precision))
     _warn(found)
     if as_json:
-        _print_json({"models": found.held})
+        print_json({"models": found.held})
     elif found.held:
         click.echo("\n\n".join("\n".join(ls_lines(held)) for held in found.held))
     else:
@@ -73,11 +70,11 @@ def ls(model: str | None, precision: str | None, *, as_json: bool) -> None:
 
 def stats(model: str | None, precision: str | None, *, as_json: bool) -> None:
     """How full memory and disk are, and how often a state was found there."""
-    found = _told(lambda: _inventory(model, precision))
+    found = run(lambda: _inventory(model, precision))
     _warn(found)
     if as_json:
         models = [msgspec.to_builtins(held) for held in found.held]
-        _print_json({"models": [{name: each[name] for name in each if name != "states"} for each in models]})
+        print_json({"models": [{name: each[name] for name in each if name != "states"} for each in models]})
     elif found.held:
         click.echo("\n\n".join("\n".join(stats_lines(held)) for held in found.held))
     else:
@@ -87,9 +84,9 @@ def stats(model: str | None, precision: str | None, *, as_json: bool) -> None:
 def verify(*, remove: bool, as_json: bool) -> None:
     """Every byte of every state on disk. Damage that stays is a failure."""
     tell("reading all states on disk")
-    report = _told(lambda: _on_disk(["verify", *(["--remove"] if remove else [])], VerifyReport))
+    report = run(lambda: _on_disk(["verify", *(["--remove"] if remove else [])], VerifyReport))
     if as_json:
-        _print_json(msgspec.to_builtins(report))
+        print_json(msgspec.to_builtins(report))
     else:
         click.echo(f"{counted(report.states, 'state')} on disk, {size(report.nbytes)}: {_verdict(report)}")
         for line in damaged_lines(report.damaged):
@@ -112,17 +109,17 @@ def purge(workspace: Path | None, *, everything: bool, as_json: bool) -> None:
             else "expected --workspace PATH, or --all for everything"
         )
         raise UsageError(what)
-    found = _told(lambda: _inventory(None, None))
+    found = run(lambda: _inventory(None, None))
     names = (
         None if workspace is None else workspaces_of(workspace, (s.workspaces for h in found.held for s in h.states))
     )
-    (answers, unasked), on_disk = _told(lambda: _purge(names))
+    (answers, unasked), on_disk = run(lambda: _purge(names))
     total = PurgeReport(
         states=on_disk.states + sum(answer.states for answer in answers),
         nbytes=on_disk.nbytes + sum(answer.nbytes for answer in answers),
     )
     if as_json:
-        _print_json({**msgspec.to_builtins(total), "workspaces": names, "daemons": len(answers)})
+        print_json({**msgspec.to_builtins(total), "workspaces": names, "daemons": len(answers)})
     else:
         of = "" if workspace is None else f" of {workspace}"
         removed = f"removed {counted(total.states, 'state')}{of}, {size(total.nbytes)}"
@@ -272,19 +269,3 @@ def _warn(found: Inventory) -> None:
             f"{counted(found.unnamed, 'model')} on disk left out, not noted which; without --model they are shown",
             err=True,
         )
-
-
-def _told(work: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
-    """The result; an error that is meant for people becomes a ClickException."""
-    try:
-        return asyncio.run(work())
-    except SocketError as error:
-        raise ClickException(str(error)) from None
-    except KeyboardInterrupt:
-        raise Exit(INTERRUPTED) from None
-    finally:
-        tell("")
-
-
-def _print_json(value: object) -> None:
-    click.echo(msgspec.json.encode(value).decode())

@@ -23,14 +23,13 @@ from click.exceptions import Exit
 
 from context.ignore import why_secret
 from context.listing import is_git_top
-from context.related import related
 from context.repository import ReadError, find_root, read_document
-from daemon.protocol import CompletionResponse, ContextRequest, ContextStatus, Document, SocketError, socket_path
+from daemon.protocol import CompletionResponse, ContextRequest, ContextStatus, SocketError, socket_path
 from lsp.client import DaemonError
 from lsp.completion import relative_path, request_at
-from lsp.documents import encodable
 from lsp.fleet import Found, all_sockets, look, sockets_of, stop_all
 from lsp.launch import Daemon, LaunchError, connect, daemon_command
+from lsp.relations import outlines
 from lsp.session import window_size
 from lsp.settings import AUTO, BUNDLED, MODEL_EXPECTED, Settings, WrongValue, is_hub_name, parse_model, read_settings
 from lsp.terminal import counted, harmless, health_lines, reading_line, tell, why_nothing
@@ -126,10 +125,10 @@ def complete(place: Place, settings: Settings, *, as_json: bool) -> None:
     path = Path(os.path.realpath(place.path))
     if secret := why_secret(str(path), text):
         raise ClickException(f"{place.path}: is never sent to a model: {secret}")
-    response, reading = _run(lambda: _complete(text, offset, path=path, settings=settings))
+    response, reading = run(lambda: _complete(text, offset, path=path, settings=settings))
     suggestion = response.choices[0].message.content if response.choices else ""
     if as_json:
-        _print_json(_as_object(suggestion, response, reading))
+        print_json(_as_object(suggestion, response, reading))
     elif not suggestion:
         why = why_nothing(response.report, text[offset:].partition("\n")[0])
         click.echo(f"{place.path}:{place.line}:{place.column}: no suggestion" + (f": {why}" if why else ""), err=True)
@@ -143,7 +142,7 @@ def status(model: str | None, precision: str | None, *, as_json: bool) -> None:
     """All daemons of this user, or those of one model, or in one precision of one model."""
     settings = settings_of(model, precision)
     is_one = model is not None or precision is not None
-    found = _run(lambda: look(sockets_of(settings.model, precision) if is_one else all_sockets()))
+    found = run(lambda: look(sockets_of(settings.model, precision) if is_one else all_sockets()))
     daemons = [(each.health, each.current) for each in found if each.health is not None]
     if is_one and not daemons:
         _refuse_others(found)
@@ -152,7 +151,7 @@ def status(model: str | None, precision: str | None, *, as_json: bool) -> None:
             click.echo(f"{each.socket} {each.problem}", err=True)
     if as_json:
         values = [{**msgspec.to_builtins(health), "current": current} for health, current in daemons]
-        _print_json({"running": bool(daemons), **(values[0] if values else {}), "daemons": values})
+        print_json({"running": bool(daemons), **(values[0] if values else {}), "daemons": values})
     elif daemons:
         click.echo("\n\n".join("\n".join(health_lines(health, current=current)) for health, current in daemons))
     else:
@@ -164,7 +163,7 @@ def stop(model: str | None, precision: str | None, *, stop_everything: bool) -> 
     if stop_everything and (model is not None or precision is not None):
         raise UsageError("--all ends every daemon, so it takes no --model and no --precision")
     settings = settings_of(model, precision)
-    n = _run(lambda: _stop_found(all_sockets()) if stop_everything else stop_all(sockets_of(settings.model, precision)))
+    n = run(lambda: _stop_found(all_sockets()) if stop_everything else stop_all(sockets_of(settings.model, precision)))
     none = "no daemon runs" if stop_everything else _none_runs(replace(settings, precision=precision or AUTO))
     click.echo(none if n == 0 else "stopped" if n == 1 else f"stopped {counted(n, 'daemon')}")
 
@@ -222,10 +221,10 @@ async def _complete(text: str, offset: int, *, path: Path, settings: Settings) -
             documents = plan_texts(files, limits=limits, touched={}, weights=weights).documents
             request = ContextRequest(documents=list(documents.values()), workspace=str(root))
             reading = await _feed(daemon, request, started=started, settings=settings)
-            found = related(relative_path(path, root) or "", text, files, bytes_per_token=limits.bytes_per_token)
-            outlines = [Document(path=encodable(each.path), text=each.text) for each in found]
+            name = relative_path(path, root) or ""
+            imported = outlines(name, text, files, bytes_per_token=limits.bytes_per_token)
         else:
-            reading, outlines = Reading(), []
+            reading, imported = Reading(), []
             click.echo(f"{path}: not in a git repository, so the file itself is all the context", err=True)
         name = relative_path(path, root)
         request = request_at(
@@ -236,7 +235,7 @@ async def _complete(text: str, offset: int, *, path: Path, settings: Settings) -
             max_tokens=settings.max_tokens,
             budget_ms=None,
             size=window_size(daemon.health),
-            related=outlines,
+            related=imported,
         )
         return await daemon.client.complete(msgspec.structs.replace(request, context=reading.context)), reading
     finally:
@@ -267,7 +266,7 @@ async def _follow(daemon: Daemon, status: ContextStatus) -> ContextStatus:
     return status
 
 
-def _run(work: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
+def run(work: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
     return _answer(lambda: asyncio.run(work()))
 
 
@@ -303,5 +302,5 @@ def _as_object(suggestion: str, response: CompletionResponse, reading: Reading) 
     }
 
 
-def _print_json(value: dict[str, Any]) -> None:
+def print_json(value: object) -> None:
     click.echo(msgspec.json.encode(value).decode())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from context.imports import imported
 from context.related import related
+from context.repository import SourceFile
 from daemon.protocol import Document as WireDocument
 from daemon.protocol import SocketError
 from lsp.completion import relative_path
@@ -80,12 +81,18 @@ class Relations:
             imports = await in_thread(lambda: imported(name, text, files))
             if is_typing and self._imports.get(uri) == imports:
                 return
-            found = await in_thread(lambda: related(name, text, files, bytes_per_token=per_token))
+            found = await in_thread(lambda: outlines(name, text, files, bytes_per_token=per_token))
         except (LaunchError, SocketError) as error:
             logger.debug("%s: what it imports is not known: %s", uri, error)
         except Exception:  # a fault of ours; completions go on without
             logger.exception("%s: what it imports is not known", uri)
         else:
-            self._known[uri] = [WireDocument(path=encodable(each.path), text=each.text) for each in found]
+            self._known[uri] = found
             self._imports[uri] = imports
             logger.debug("%s: %d files that it imports are read before it", uri, len(found))
+
+
+def outlines(path: str, text: str, files: Mapping[str, SourceFile], *, bytes_per_token: float) -> list[WireDocument]:
+    """What a file imports, as a completion's request has it."""
+    found = related(path, text, files, bytes_per_token=bytes_per_token)
+    return [WireDocument(path=encodable(each.path), text=each.text) for each in found]
