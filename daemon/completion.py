@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
+import numpy as np
 
 from cache.chain import SLICE_TOKENS, Chain
 from cache.resume import Feeding, kept_length, resume
@@ -141,6 +142,25 @@ class Engine:
             empty_because=None if generated.stopped_by in CUT_OFF else made.empty_because,
         )
         return Completion(made.text, generated, prompt.chain.n_tokens, report, plan)
+
+    def unasked(self, started: float) -> Completion:
+        """The answer to a request that a newer one, or its client's leaving, has ended before anything was done for it. Any thread may ask."""
+        root = self.prompter.root
+        ground = Ground(root, ready=False, current=0.0)
+        prompt = Prompt(root, line_start=0, head_end=0, forced=b"", buffer=np.empty(0, np.int32))
+        waited_ms = 1000 * (time.monotonic() - started)
+        report = Report(
+            context_tokens=0,
+            tokens_fed=0,
+            tokens_reused=0,
+            segment="root",
+            context_ready=False,
+            current=0.0,
+            stopped_by="cancelled",
+            ms=Timings(context=waited_ms, total=waited_ms),
+        )
+        plan = Plan(ground, prompt, has_head=False, is_best=False)
+        return Completion("", Generated([], b"", "cancelled", 0.0), 0, report, plan)
 
     def prompt(self, request: CompletionRequest, ground: Ground, *, with_head: bool = True) -> Prompt:
         if ground.related is not None:

@@ -102,10 +102,18 @@ class Worker(threading.Thread):
                 older = self._latest.get(request.document)
                 if older is not None:
                     older.cancel.set()
+                    self._answer_waiting(older)
                 self._latest[request.document] = job
             self._jobs.append(job)
             self._wake.notify()
         return job
+
+    def _answer_waiting(self, cancelled: CompletionJob) -> None:
+        """One that has not begun is answered at once: behind a newer one it would wait for that one's end. One that runs ends by itself."""
+        if cancelled in self._jobs:
+            self._jobs.remove(cancelled)
+            if cancelled.future.set_running_or_notify_cancel():
+                cancelled.future.set_result(self.engine.unasked(cancelled.started))
 
     def add_context(
         self,
@@ -273,6 +281,9 @@ class Worker(threading.Thread):
         self._used_at, self._persisted = time.monotonic(), False
         try:
             if not job.future.set_running_or_notify_cancel():
+                return
+            if job.cancel.is_set():  # its client has gone before its turn came
+                job.future.set_result(self.engine.unasked(job.started))
                 return
             grounds = self.upcoming.grounds(request)
             pending = self.upcoming.is_pending(request)
