@@ -43,6 +43,14 @@ def grammar_of(path: str) -> Grammar | None:
 
 def parse(grammar: Grammar, source: bytes, *, max_steps: int) -> "tree_sitter.Node | None":
     """The root of the syntax tree of UTF-8 text; None when that takes more than `max_steps` of the parser's (some hundred operations each)."""
+    tree = parse_tree(grammar, source, max_steps=max_steps)
+    return None if tree is None else tree.root_node
+
+
+def parse_tree(
+    grammar: Grammar, source: bytes, *, max_steps: int, since: "tree_sitter.Tree | None" = None
+) -> "tree_sitter.Tree | None":
+    """The whole tree. `since`: that of an older text, told of every edit since, whose parts are used again."""
     tree_sitter = import_module("tree_sitter")
     parser = tree_sitter.Parser(_language(grammar))
     n_steps = 0
@@ -56,7 +64,9 @@ def parse(grammar: Grammar, source: bytes, *, max_steps: int) -> "tree_sitter.No
         return source[offset : offset + _READ_BYTES]
 
     try:
-        return parser.parse(read, progress_callback=is_too_much).root_node
+        if since is None:
+            return parser.parse(read, progress_callback=is_too_much)
+        return parser.parse(read, since, progress_callback=is_too_much)
     except ValueError:  # what the library says to a parse that was stopped
         return None
 

@@ -37,8 +37,10 @@ from daemon.protocol import (
     PurgeRequest,
     Usage,
 )
+from daemon.trim import Shown
 from daemon.worker import Worker
 
+MAX_CHOICES, MAX_LINES = 5, 100
 BYTES_PER_TOKEN = 2.9  # of source code, for planning; the exact count is taken when a context arrives
 NEWS_POLL_S, NEWS_EVERY_S = 0.02, 0.25  # a client that follows a context hears of it four times a second
 log = logging.getLogger("codestral_lsp.api")
@@ -259,13 +261,14 @@ async def news(worker: Worker, context_id: str, wait_s: float) -> ContextStatus:
 
 
 def response(model: str, done: Completion) -> CompletionResponse:
-    finish = "length" if done.report.stopped_by in ("max_tokens", "time") else "stop"
     n_tokens = len(done.generated.ids)
+    first = choice(Shown(done.text, replaces=done.replaces), done.report.stopped_by, index=0)
+    others = [choice(other.shown, other.stopped_by, index=number) for number, other in enumerate(done.others, start=1)]
     return CompletionResponse(
         id=f"cmpl-{uuid.uuid4().hex}",
         model=model,
         created=int(time.time()),
-        choices=[Choice(message=Message(content=done.text), finish_reason=finish)],
+        choices=[first, *others],
         usage=Usage(
             prompt_tokens=done.prompt_tokens, completion_tokens=n_tokens, total_tokens=done.prompt_tokens + n_tokens
         ),
@@ -273,11 +276,23 @@ def response(model: str, done: Completion) -> CompletionResponse:
     )
 
 
+def choice(shown: Shown, stopped_by: str, *, index: int) -> Choice:
+    finish = "length" if stopped_by in ("max_tokens", "time") else "stop"
+    return Choice(message=Message(content=shown.text), finish_reason=finish, index=index, replaces=shown.replaces)
+
+
 def check(wanted: CompletionRequest) -> None:
     if wanted.temperature != 0:
         raise ApiError(
             400, "invalid_request", f"temperature is {wanted.temperature}, expected 0: only greedy decoding is served"
         )
+    for name, value, most in (("n", wanted.n, MAX_CHOICES), ("max_lines", wanted.max_lines, MAX_LINES)):
+        if not 1 <= value <= most:
+            raise ApiError(400, "invalid_request", f"{name} is {value}, expected 1 to {most}")
+    if not 0.0 <= wanted.min_confidence <= 1.0:
+        raise ApiError(400, "invalid_request", f"min_confidence is {wanted.min_confidence}, expected 0 to 1")
+    if wanted.indent.strip():
+        raise ApiError(400, "invalid_request", f"indent is {wanted.indent!r}, expected whitespace")
     if not 1 <= wanted.max_tokens <= 4096:
         raise ApiError(400, "invalid_request", f"max_tokens is {wanted.max_tokens}, expected 1 to 4096")
 

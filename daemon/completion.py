@@ -14,6 +14,8 @@ from cache.chain import SLICE_TOKENS, Chain
 from cache.resume import Feeding, kept_length, resume
 from cache.store import StateStore
 from daemon.bases import Ground
+from daemon.branches import Fork
+from daemon.certainty import Sure, sure
 from daemon.feeder import Feeder, Interrupted, Value
 from daemon.hints import Hints
 from daemon.keeper import Keeper
@@ -21,7 +23,7 @@ from daemon.matcher import Matcher
 from daemon.profile import Profile, strategy_of
 from daemon.prompt import LINE_GRID, Prompt, Prompter
 from daemon.protocol import CompletionRequest, Report, Timings
-from daemon.rank import Fork, rank, what_follows
+from daemon.rank import alternatives, rank, what_follows
 from daemon.trim import Shown, Trim
 from model.checkpoint import LoadedModel
 from model.fim import layout_of
@@ -46,12 +48,22 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Other:
+    """A further answer, which is shown differently from all likelier ones."""
+
+    shown: Shown
+    stopped_by: str  # as in Report
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     text: str
     generated: Generated
     prompt_tokens: int
     report: Report
     plan: Plan
+    others: tuple[Other, ...] = ()  # where the request wants several, the likeliest first
+    replaces: int = 0  # characters right of the cursor that the text stands in place of
 
 
 class Engine:
@@ -115,11 +127,13 @@ class Engine:
         self._feed_rest(feeding, cancelled)
         self.store.touch(ground.chain.tip)  # the state of the repository must not age while completions build on it
         decode_at = time.monotonic()
-        generated = Generated([], b"", "cancelled", 0.0)
+        generated, others = Generated([], b"", "cancelled", 0.0), []
         trim = Trim(request, open_ended=not self.layout.knows_its_end, fenced=self.layout.is_fenced)
         if feeding.ready:
             value = feeding.value
-            generated = self.decode(request, ground, prompt, value, trim=trim, cancelled=cancelled, started=started)
+            generated, *others = self.decode(
+                request, ground, prompt, value, trim=trim, cancelled=cancelled, started=started
+            )
         done = time.monotonic()
         ms = Timings(
             context=1000 * (fed_at - started),
@@ -127,7 +141,10 @@ class Engine:
             decode=1000 * (done - decode_at),
             total=1000 * (done - started),
         )
-        made = Shown("") if generated.stopped_by == "cancelled" else trim.outcome(generated.text)
+        pieces = self.model.tokenizer.pieces
+        made = Sure(Shown(""))
+        if generated.stopped_by != "cancelled":
+            made = sure(trim, generated, pieces=pieces, forced=prompt.forced)
         report = Report(
             context_tokens=ground.chain.n_tokens - self.prompter.root.n_tokens,
             tokens_fed=feeding.tokens_fed,
@@ -139,9 +156,15 @@ class Engine:
             accepted=generated.accepted,
             stopped_by=generated.stopped_by,
             ms=ms,
-            empty_because=None if generated.stopped_by in CUT_OFF else made.empty_because,
+            empty_because=None if generated.stopped_by in CUT_OFF else made.shown.empty_because,
+            confidence=made.confidence,
         )
-        return Completion(made.text, generated, prompt.chain.n_tokens, report, plan)
+        answers = tuple(
+            Other(sure(trim, other, pieces=pieces, forced=prompt.forced).shown, other.stopped_by) for other in others
+        )
+        return Completion(
+            made.shown.text, generated, prompt.chain.n_tokens, report, plan, answers, replaces=made.shown.replaces
+        )
 
     def unasked(self, started: float) -> Completion:
         """The answer to a request that a newer one, or its client's leaving, has ended before anything was done for it. Any thread may ask."""
@@ -240,7 +263,8 @@ class Engine:
         trim: Trim,
         cancelled: Callable[[], bool],
         started: float,
-    ) -> Generated:
+    ) -> list[Generated]:
+        """As many as the request wants, if there are so many that are shown differently; at least one."""
         deadline = None if request.budget_ms is None else started + request.budget_ms / 1000
         decode_at = time.monotonic()
         matches_of = Matcher(prompt.buffer, ground.index, request.path)
@@ -260,8 +284,8 @@ class Engine:
             hint=self.hints.of(request, prompt.forced),
         )
         self.hints.note(request, generated.text)
-        if self.layout.knows_its_end:
-            return generated
+        if self.layout.knows_its_end and request.n < 2:
+            return [generated]
         fork = Fork(
             network=self.model.network,
             tokenizer=self.model.tokenizer,
@@ -272,9 +296,12 @@ class Engine:
             matches_of=matches_of,
             proposals_of=matches_of.proposals,
             trim=trim,
-            following=what_follows(request),
+            following="" if self.layout.knows_its_end else what_follows(request),
             cancelled=cancelled,
             max_tokens=request.max_tokens,
             deadline=deadline,
         )
-        return rank(fork, generated, took_s=time.monotonic() - decode_at).best
+        took_s = time.monotonic() - decode_at
+        if request.n > 1:
+            return alternatives(fork, generated, n=request.n, took_s=took_s)
+        return [rank(fork, generated, took_s=took_s).best]

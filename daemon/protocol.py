@@ -24,7 +24,7 @@ from typing import Annotated
 
 import msgspec
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +87,11 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
     related: list[Document] = []  # outlines of what the document imports, read right before it
     head: str = ""  # the document's text from its first line up to where `prompt` starts
     rest_of_line: str = ""  # the text between the cursor and the end of its line
+    indent: str = ""  # whitespace before the cursor on a line that has nothing else; it is not in `prompt`, and what is answered goes on behind it
+    max_lines: int = 1  # of the answer: with 1 the cursor's line (or one whole line below, at its end), else up to so many while the place asks for it
+    may_replace: bool = False  # the client can put the text in place of closers right of the cursor: Choice.replaces
+    min_confidence: float = 0.0  # 0 to 1: below it nothing is answered; see Report.confidence
+    n: int = 1  # different answers wanted, the likeliest first
     document: str | None = None  # names the editor's document: a newer request for it cancels an older one
     budget_ms: int | None = None  # for feeding and decoding; None: as long as it takes
 
@@ -115,6 +120,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     message: Message
     finish_reason: str  # Mistral's words: "stop" or "length"
     index: int = 0
+    replaces: int = 0  # characters right of the cursor that the text stands in place of
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,8 +140,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     ms: Timings
     # Why nothing is suggested, though the model was asked to the end: "blank": it ends the line here; "rest_of_line": what it says does not lead
     # up to the text right of the cursor; "present": all that it says stands there already; "next_line": the line below would stand there twice;
-    # "leaves": it goes on with what does not belong to the gap. None: there is a text, or time or a newer request cut it off.
+    # "leaves": it goes on with what does not belong to the gap; "unsure": it is less certain than `min_confidence`.
+    # None: there is a text, or time or a newer request cut it off.
     empty_because: str | None = None
+    confidence: float = 1.0  # 0 to 1: geometric mean of the probabilities of the tokens that are shown
 
 
 class CompletionResponse(msgspec.Struct, frozen=True, kw_only=True):

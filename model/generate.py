@@ -4,6 +4,7 @@ Drafts (model/draft.py) let one call of the network serve several tokens. They c
 Knows: the network, the tokenizer, the mixture. Does not know: requests, caches, where a suggestion should be cut for people (daemon/trim.py).
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.draft import Drafter, ProposalsOf, Reader, pace_of
+from model.draft import Drafter, Pace, ProposalsOf, Reader, pace_of
 from model.mixture import Gate, Match, mix
 from model.network import Network
 from model.state import Mamba2State
@@ -30,12 +31,14 @@ class Generated:
 
     ids: list[int]
     text: bytes
-    stopped_by: str  # "eos" | "max_tokens" | "time" | "cancelled" | "nothing" | what the stop check said
+    stopped_by: str  # "eos" | "max_tokens" | "time" | "cancelled" | "nothing" | "unlikely" | what the stop check said
     log_probability: float
     drafted: int = field(
         default=0, compare=False
     )  # tokens that were read before it was known whether they would be said
     accepted: int = field(default=0, compare=False)  # of those, the ones that were
+    # Of `log_probability`, the share of each token; also of the </s> that ended it. If there are fewer than tokens, they belong to the last ones.
+    nats: tuple[float, ...] = field(default=(), compare=False)
 
 
 @torch.no_grad()
@@ -54,39 +57,40 @@ def generate(
     matches_of: MatchesOf | None = None,
     hint: Sequence[int] = (),
     proposals_of: ProposalsOf | None = None,
+    least_nats: float | None = None,
 ) -> Generated:
     """Decodes greedily from `logits` (V,), those after `state`. `deadline` is a time of time.monotonic(); neither argument is written to.
 
     `hint` are the ids, for the forced bytes too, of what may be said again, such as the completion shown before the last key; `proposals_of` proposes
-    drafts from elsewhere. Both are worth something only on a network with `any_cut`, and change nothing but speed.
+    drafts from elsewhere. Both are worth something only on a network with `any_cut`, and change nothing but speed. A text with a lower log-probability than
+    `least_nats` is given up.
     """
     chooser = Chooser(tokenizer, gate, matches_of)
     pace = pace_of(network) if network.any_cut else None
     reader = Reader(network, state, logits, pace=pace)
-    drafter = None
-    if pace is not None and (len(hint) or proposals_of is not None):
-        drafter = Drafter(tokenizer, pace, stop=stop, forced=forced, hint=hint, proposals_of=proposals_of)
-    ids: list[int] = []
-    text, log_probability, stopped_by = b"", 0.0, "max_tokens"
+    drafter = _drafter(tokenizer, pace, stop=stop, forced=forced, hint=hint, proposals_of=proposals_of)
+    ids, nats, text, stopped_by = list[int](), list[float](), b"", "max_tokens"
     while len(ids) < max_tokens:
         if (reason := cut_off(cancelled, deadline)) is not None:
             stopped_by = reason
             break
-        # Where a line break would end the completion anyway, </s> and a line break say the same.
+        # Where a line break would end it anyway, </s> and a line break say the same.
         ends_line = len(text) >= len(forced) and stop(text[len(forced) :] + b"\n") is not None
         best, probability = chooser.choose(reader.logits, ids, forced[len(text) :], ends_line=ends_line)
         if best is None:
             stopped_by = "nothing"
             break
-        log_probability += float(np.log(max(probability, 1e-30)))
+        nats.append(math.log(max(probability, 1e-30)))
+        if least_nats is not None and sum(nats) < least_nats:
+            stopped_by = "unlikely"
+            break
         was_drafted = reader.said(best)
         if best == tokenizer.control.eos:
             stopped_by = "eos"
             break
         ids.append(best)
         text += tokenizer.pieces[best]
-        reason = stop(text[len(forced) :]) if len(text) >= len(forced) else None
-        if reason is not None:
+        if len(text) >= len(forced) and (reason := stop(text[len(forced) :])) is not None:
             stopped_by = reason
             break
         if was_drafted or len(ids) == max_tokens:
@@ -96,8 +100,23 @@ def generate(
             draft, kind = drafter.best(ids, text, again=reader.again, room=max_tokens - len(ids) - 1, deadline=deadline)
         reader.read(best, draft, kind=kind)
     reader.close()
-    text = text[len(forced) :]
-    return Generated(ids, text, stopped_by, log_probability, drafted=reader.drafted, accepted=reader.accepted)
+    said = text[len(forced) :]
+    return Generated(ids, said, stopped_by, sum(nats), reader.drafted, reader.accepted, tuple(nats))
+
+
+def _drafter(
+    tokenizer: Tokenizer,
+    pace: Pace | None,
+    *,
+    stop: StopCheck,
+    forced: bytes,
+    hint: Sequence[int],
+    proposals_of: ProposalsOf | None,
+) -> Drafter | None:
+    """None where no draft is worth it, or none is to be had."""
+    if pace is None or not (len(hint) or proposals_of is not None):
+        return None
+    return Drafter(tokenizer, pace, stop=stop, forced=forced, hint=hint, proposals_of=proposals_of)
 
 
 def cut_off(cancelled: Callable[[], bool], deadline: float | None) -> str | None:

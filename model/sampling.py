@@ -19,17 +19,37 @@ def likeliest(chooser: Chooser, logits: Tensor, forced: bytes, *, ends_line: boo
 
     With `forced` bytes only tokens that agree with them count, and their probabilities add up to 1. Fewer than `n` where fewer are possible.
     """
+    allowed, probabilities = _weighed(chooser, logits, [], forced=forced, ends_line=ends_line)
+    return _ordered(allowed, probabilities, n=n)
+
+
+def probable(
+    chooser: Chooser, logits: Tensor, ids: Sequence[int], *, forced: bytes, ends_line: bool, floor: float
+) -> list[tuple[int, float]]:
+    """All tokens that come after `ids` with a probability of `floor` or more, the likeliest first, by the same rules."""
+    allowed, probabilities = _weighed(chooser, logits, ids, forced=forced, ends_line=ends_line)
+    return _ordered(allowed[probabilities[allowed] >= floor], probabilities, n=None)
+
+
+def _weighed(
+    chooser: Chooser, logits: Tensor, ids: Sequence[int], *, forced: bytes, ends_line: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """The tokens that may come after `ids`, and (V,) probabilities."""
     tokenizer = chooser.tokenizer
-    probabilities = chooser.distribution(logits, [])
+    probabilities = chooser.distribution(logits, ids)
     if ends_line:
         eos = tokenizer.control.eos
         probabilities[tokenizer.newline] += probabilities[eos]
         probabilities[eos] = 0.0
-    allowed = np.arange(len(probabilities))
-    if forced:
-        longer, shorter = tokenizer.extensions(forced)
-        allowed = np.array(longer + shorter, dtype=np.int64)
-        probabilities /= max(float(probabilities[allowed].sum()), 1e-30)
+    if not forced:
+        return np.arange(len(probabilities)), probabilities
+    longer, shorter = tokenizer.extensions(forced)
+    allowed = np.array(longer + shorter, dtype=np.int64)
+    return allowed, probabilities / max(float(probabilities[allowed].sum()), 1e-30)
+
+
+def _ordered(allowed: np.ndarray, probabilities: np.ndarray, *, n: int | None) -> list[tuple[int, float]]:
+    """The first `n` of `allowed` that are possible, the likeliest first, the first of equals first."""
     order = allowed[np.argsort(-probabilities[allowed], kind="stable")[:n]]
     return [(int(i), float(probabilities[i])) for i in order if probabilities[i] > 0]
 

@@ -135,6 +135,9 @@ def test_the_answer_does_not_depend_on_what_is_kept(client: httpx.Client, folder
         ("POST", "/v1/fim/completions", b"{", 400, "CompletionRequest: "),
         ("POST", "/v1/fim/completions", b'{"prompt": 5}', 400, "Expected `str`, got `int` - at `$.prompt`"),
         ("POST", "/v1/fim/completions", b"{}", 400, "missing required field `prompt`"),
+        ("POST", "/v1/fim/completions", b'{"prompt": "a", "n": 0}', 400, "n is 0, expected 1 to 5"),
+        ("POST", "/v1/fim/completions", b'{"prompt": "a", "max_lines": 0}', 400, "max_lines is 0, expected 1 to 100"),
+        ("POST", "/v1/fim/completions", b'{"prompt": "a", "indent": "x"}', 400, "indent is 'x', expected whitespace"),
         ("POST", "/v1/fim/completions", b'{"prompt": "a", "temperature": 0.7}', 400, "temperature is 0.7, expected 0"),
         (
             "POST",

@@ -5,30 +5,25 @@ Random weights with Codestral's vocabulary: what they say is nonsense, but it is
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
-import mistral_common
 import numpy as np
 import pytest
 import torch
 
-from cache.lookup import NOTHING
 from daemon.bases import ground_of
+from daemon.branches import N_FIRSTS, RIVAL, Turn, branch_from, rivals
 from daemon.completion import Engine
 from daemon.feeder import Value
 from daemon.protocol import CompletionRequest, Document
-from daemon.rank import MAX_BRANCHES, RIVAL, Fork, Ranked, branch_from, ids_of_text, rank, rivals, score, what_follows
-from daemon.trim import Trim
+from daemon.rank import Ranked, ids_of_text, rank, score, what_follows
+from daemon.trim import Shown
 from model.checkpoint import LoadedModel
-from model.config import Mamba2Config
 from model.fim import STRATEGIES
-from model.generate import Chooser, Generated, generate
+from model.generate import Chooser
 from model.sampling import likeliest, log_probabilities, next_logits
-from model.tokenizer_files import read_tokenizer
+from tests.daemon.branch_parts import CONFIG, EOS, NEWLINE, V3, Scripted, W, X, Y, Z, fork_of, greedy, token
 
-V3 = read_tokenizer(Path(mistral_common.__file__).parent / "data" / "mistral_instruct_tokenizer_240323.model.v3")
-CONFIG = Mamba2Config(d_model=16, n_layers=2, vocab_size=V3.vocab_size, d_state=8, head_dim=8, n_heads=4)
 ABOVE, BELOW = "def f(a):\n    b = a + 1\n", "\n    return result\n"
 REQUEST = CompletionRequest(prompt=f"{ABOVE}    resu", suffix=BELOW, head="import os\n", path="a.py", max_tokens=8)
 
@@ -37,72 +32,6 @@ REQUEST = CompletionRequest(prompt=f"{ABOVE}    resu", suffix=BELOW, head="impor
 def model(random_network: Callable) -> LoadedModel:
     network = random_network(CONFIG)
     return LoadedModel("random", CONFIG, network, V3, None, b"digest of random weights", "fp32")
-
-
-@dataclass
-class Scripted:
-    """A network that says what it is told: after the token `i`, `says[i]` gives tokens and their probabilities."""
-
-    says: dict[int, dict[int, float]]
-    config: Mamba2Config = CONFIG
-    numerics: str = "scripted"
-    weight_bytes: int = 0
-    any_cut: bool = False
-    calls: int = 0
-
-    def logits(self, i: int) -> torch.Tensor:
-        row = torch.full((V3.vocab_size,), -30.0)
-        for token, probability in self.says.get(i, {V3.newline: 1.0}).items():
-            row[token] = np.log(probability)
-        return row
-
-    def __call__(self, ids, state=None, *, last_only=False, into=None):
-        self.calls += 1
-        rows = torch.stack([self.logits(int(i)) for i in ids[0]])[None]
-        return (rows[:, -1:] if last_only else rows), state
-
-
-def token(text: str) -> int:
-    (i,) = V3.encode(text)
-    return i
-
-
-X, Y, Z, W = (token(letter) for letter in "xyzw")
-NEWLINE, EOS = V3.newline, V3.control.eos
-
-
-def fork_of(network: Scripted, first: dict[int, float], *, request: CompletionRequest | None = None, **changes) -> Fork:
-    wanted = request or CompletionRequest(prompt="", suffix="w\n")
-    network.says[-1] = first
-    made = Fork(
-        network=network,  # type: ignore[arg-type]
-        tokenizer=V3,
-        gate=None,
-        state=None,  # type: ignore[arg-type]
-        logits=network.logits(-1),
-        forced=b"",
-        matches_of=lambda _: (NOTHING, NOTHING),
-        trim=Trim(wanted, open_ended=True),
-        following=what_follows(wanted),
-        cancelled=lambda: False,
-        max_tokens=8,
-        deadline=None,
-    )
-    return replace(made, **changes)
-
-
-def greedy(fork: Fork) -> Generated:
-    return generate(
-        fork.network,
-        V3,
-        fork.state,
-        fork.logits,
-        stop=fork.trim.stop,
-        cancelled=fork.cancelled,
-        max_tokens=fork.max_tokens,
-        deadline=fork.deadline,
-        forced=fork.forced,
-    )
 
 
 # probabilities of the first token -> those that get a branch of their own
@@ -119,10 +48,10 @@ RIVALS = [
 @pytest.mark.parametrize(("first", "expected"), RIVALS)
 def test_an_uncertain_first_token_has_rivals(first: dict[int, float], expected: list[int]) -> None:
     made = rivals(fork_of(Scripted({}), first))
-    assert sorted(i for i, _ in made) == sorted(expected)
-    assert all(probability == pytest.approx(first[i], rel=1e-3) for i, probability in made)
-    assert len(made) < MAX_BRANCHES
-    assert all(probability >= RIVAL for _, probability in made)
+    assert sorted(turn.token for turn in made) == sorted(expected)
+    assert all(turn.log_probability == pytest.approx(np.log(first[turn.token]), abs=1e-3) for turn in made)
+    assert len(made) < N_FIRSTS
+    assert all(turn.log_probability >= np.log(RIVAL) and not turn.before for turn in made)
 
 
 def test_rivals_of_a_typed_start_agree_with_it() -> None:
@@ -131,8 +60,8 @@ def test_rivals_of_a_typed_start_agree_with_it() -> None:
     assert rivals(fork) == []  # the likelier of the two has more than half
     fork = replace(fork, logits=fork.logits.index_fill(0, torch.tensor(V3.encode("red")), float(np.log(0.03))))
     assert rivals(fork) == [
-        (token("re"), pytest.approx(0.048 / 0.128, rel=1e-3)),
-        (token("red"), pytest.approx(0.03 / 0.128, rel=1e-3)),
+        ((), token("re"), pytest.approx((np.log(0.048 / 0.128),), abs=1e-3)),
+        ((), token("red"), pytest.approx((np.log(0.03 / 0.128),), abs=1e-3)),
     ]
 
 
@@ -159,7 +88,7 @@ def test_a_likelier_branch_wins_over_an_indifferent_line() -> None:
 def test_a_score_is_two_means() -> None:
     says = {Y: {NEWLINE: 0.25, Z: 0.75}, NEWLINE: {W: 0.5, Z: 0.5}, W: {NEWLINE: 1.0}}
     fork = fork_of(Scripted(says), {X: 0.5, Y: 0.4, Z: 0.1}, request=CompletionRequest(prompt="", suffix="ww\n"))
-    branch = branch_from(fork, Y, 0.4)
+    branch = branch_from(fork, Turn((), Y, (float(np.log(0.4)),)))
     assert branch.text == b"yz\n"
     of_branch = (np.log(0.4) + np.log(0.75)) / 3
     (w2,) = V3.encode("ww")[:1]
@@ -167,13 +96,13 @@ def test_a_score_is_two_means() -> None:
     says[NEWLINE] = {w2: 0.25, X: 0.75}
     following = V3.encode("\nww")
     expected = [np.log(0.5), np.log(0.25), *([-30.0] * (len(following) - 2))]
-    found = score(fork, branch, shown="yz")
+    found = score(fork, branch, shown=Shown("yz", upto=2))
     assert found == pytest.approx(of_branch + np.mean(expected[: len(following)]), abs=0.05)
 
 
 def test_the_end_of_text_is_a_branch_too() -> None:
     fork = fork_of(Scripted({X: {NEWLINE: 1.0}, NEWLINE: {W: 1.0}}), {X: 0.45, EOS: 0.4, Z: 0.15})
-    branch = branch_from(fork, EOS, 0.4)
+    branch = branch_from(fork, Turn((), EOS, (float(np.log(0.4)),)))
     assert (branch.text, branch.stopped_by, branch.log_probability) == (b"", "eos", pytest.approx(np.log(0.4)))
     assert rank(fork, greedy(fork), took_s=0.0).n_branches == 3
 

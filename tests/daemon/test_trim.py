@@ -4,17 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daemon.brackets import closable_brackets, open_brackets, unopened_brackets
+from daemon.overrun import overrun_of
 from daemon.protocol import CompletionRequest
-from daemon.trim import (
-    Trim,
-    closable_brackets,
-    line_stop,
-    open_brackets,
-    outcome_of,
-    overrun_of,
-    trimmed,
-    unopened_brackets,
-)
+from daemon.trim import Trim, line_stop, outcome_of, trimmed
 
 
 def request(prompt: str = "", rest: str = "", suffix: str = "", stop: tuple[str, ...] = ()) -> CompletionRequest:
@@ -48,7 +41,7 @@ ROWS = [
     ("self.", "self.rows.tuple()", "rows.tuple() + 1", "", "return ", ()),
     ("", "x", ".tuple", "", "return rows", ()),
     # The same three times in a row is shown once; indentation and drawn lines are not meant.
-    ("a, name: str,", "a, name: str, name: str, name: str,", "", "", "f(", ()),
+    ("a, name: str", "a, name: str, name: str, name: str,", "", "", "f(", ()),
     ("\n            return 1", "\n            return 1\n", "", "", "def f():", ()),
     ("----------------", "----------------", "", "", "# ", ()),
     # At the end of a line it may begin with a line break and write one more line.
@@ -276,6 +269,8 @@ OVERRUNS = [
     ("a :)'", None, "a :)'", "x = 'b", "", ""),
     ("a)", None, "a)", "x = '(' + f(", "", ""),
     ("# don't :)", None, "# don't :)", "x  ", "", ""),
+    # In a comment they are punctuation.
+    (") first\n", None, ") first\n", "    # 1", "", ""),
     # A lone quote above hides nothing: an apostrophe, a lifetime.
     ("\n}", None, "\n}", "impl<'a> Foo {\n    x", "", ""),
     # A line that is indented less than the cursor's, unless it goes on with the same statement.

@@ -271,3 +271,16 @@ def test_the_choice_is_the_likeliest_of_the_distribution(seed: int) -> None:
             expected[control.eos] = 0
         best = int(expected.argmax())
         assert chooser.choose(logits, [], b"", ends_line=ends_line) == (best, expected[best])
+
+
+@pytest.mark.parametrize("max_tokens", [0, 1, 7, 20])
+def test_each_token_has_its_share_of_the_log_probability(run: Run, max_tokens: int) -> None:
+    made = run(max_tokens=max_tokens)
+    assert len(made.nats) == len(made.ids) + (made.stopped_by == "eos")
+    assert sum(made.nats) == pytest.approx(made.log_probability)
+    assert all(nat <= 0 for nat in made.nats)
+    assert made.nats[:5] == run(max_tokens=max_tokens, stop=lambda text: None).nats[:5]
+
+
+def test_the_token_that_ends_it_has_a_share_too(run: Run) -> None:
+    assert len(run(logits=favouring(TOKENIZER.control.eos)).nats) == 1
