@@ -175,6 +175,51 @@ def stop(model: str | None, precision: str | None, stop_everything: bool) -> Non
 
 
 @program.command()
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, max=7 * 24 * 60, min_open=True),
+    help="After which suggestions come again by themselves; without it, not before `resume`.",
+)
+def pause(minutes: float | None) -> None:
+    """Suggest nothing in any of your editor windows, from now on."""
+    from lsp import pause as pausing
+
+    try:
+        paused = pausing.Pause().begin(minutes)
+    except pausing.PauseError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"{paused.words()}; codestral-lsp resume ends that")
+
+
+@program.command()
+def resume() -> None:
+    """Suggest again, after `pause`."""
+    from lsp import pause as pausing
+
+    try:
+        click.echo("suggestions come again" if pausing.Pause().end() else "nothing was paused")
+    except pausing.PauseError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@program.command("stats")
+@click.option("--days", type=click.IntRange(1, 400), default=30, show_default=True, help="How far to look back.")
+@click.option("--reset", is_flag=True, help="Forget all counts instead.")
+@_json
+def statistics(days: int, reset: bool, as_json: bool) -> None:
+    """Say how often suggestions were shown and taken, what that has saved, and how long answers took.
+
+    All of it was counted on this machine, and is sent nowhere.
+    """
+    from lsp import stats_command
+
+    if reset:
+        stats_command.reset(as_json=as_json)
+    else:
+        stats_command.stats(days=days, as_json=as_json)
+
+
+@program.command()
 @click.argument("path", default=".", type=click.Path(path_type=Path))
 @_model
 @_precision

@@ -23,12 +23,15 @@ from click.exceptions import Exit
 
 from context.ignore import why_secret
 from context.listing import is_git_top
+from context.place import language_of, place_of
 from context.repository import ReadError, find_root, read_document
 from daemon.protocol import CompletionResponse, ContextRequest, ContextStatus, SocketError, socket_path
 from lsp.client import DaemonError
 from lsp.completion import relative_path, request_at
 from lsp.fleet import Found, all_sockets, look, sockets_of, stop_all
+from lsp.insertion import asked_at
 from lsp.launch import Daemon, LaunchError, connect, daemon_command
+from lsp.pause import Pause
 from lsp.relations import outlines
 from lsp.session import window_size
 from lsp.settings import AUTO, BUNDLED, MODEL_EXPECTED, Settings, WrongValue, is_hub_name, parse_model, read_settings
@@ -149,13 +152,18 @@ def status(model: str | None, precision: str | None, *, as_json: bool) -> None:
     for each in found:
         if each.problem is not None:
             click.echo(f"{each.socket} {each.problem}", err=True)
+    paused = Pause().paused()
     if as_json:
         values = [{**msgspec.to_builtins(health), "current": current} for health, current in daemons]
-        print_json({"running": bool(daemons), **(values[0] if values else {}), "daemons": values})
-    elif daemons:
+        pause = {"until": paused.until} if paused is not None else None
+        print_json({"running": bool(daemons), **(values[0] if values else {}), "daemons": values, "paused": pause})
+        return
+    if daemons:
         click.echo("\n\n".join("\n".join(health_lines(health, current=current)) for health, current in daemons))
     else:
         click.echo(_none_runs(replace(settings, precision=precision or AUTO)) if is_one else "no daemon runs")
+    if paused is not None:
+        click.echo(f"suggestions are {paused.words()}; codestral-lsp resume ends that")
 
 
 def stop(model: str | None, precision: str | None, *, stop_everything: bool) -> None:
@@ -227,6 +235,7 @@ async def _complete(text: str, offset: int, *, path: Path, settings: Settings) -
             reading, imported = Reading(), []
             click.echo(f"{path}: not in a git repository, so the file itself is all the context", err=True)
         name = relative_path(path, root)
+        place = place_of(text, offset, language=language_of(path.name))
         request = request_at(
             text,
             offset,
@@ -236,6 +245,9 @@ async def _complete(text: str, offset: int, *, path: Path, settings: Settings) -
             budget_ms=None,
             size=window_size(daemon.health),
             related=imported,
+            indent=asked_at(text, offset).indent,
+            max_lines=settings.max_lines if place.is_multi else 1,
+            min_confidence=settings.min_confidence,
         )
         return await daemon.client.complete(msgspec.structs.replace(request, context=reading.context)), reading
     finally:

@@ -15,6 +15,7 @@ from context.window import DEFAULT, WindowSize, split
 from daemon.protocol import CompletionRequest, Report
 from daemon.protocol import Document as RelatedDocument
 from lsp.documents import Document, Position, encodable
+from lsp.insertion import asked_at
 from lsp.session import Session
 from lsp.settings import Settings
 
@@ -28,12 +29,22 @@ logger = logging.getLogger(__name__)
 class Suggestion:
     """What to show at `position`, and what it cost."""
 
-    text: str
+    text: str  # with \n line ends
     position: Position
     report: Report  # of the answer of the model
     is_reused: bool = (
         False  # the rest of a suggestion that was made for an earlier position; the model was not asked again
     )
+    replaces: int = 0  # characters right of the position that the text stands in place of
+    id: str = ""  # stays the same while it is typed through
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How a suggestion shall be, beside what the settings say."""
+
+    max_lines: int = 1
+    n: int = 1  # different ones
 
 
 async def suggest(
@@ -43,16 +54,17 @@ async def suggest(
     path: Path | None,
     session: Session,
     settings: Settings,
+    wanted: Wanted = Wanted(),
     related: Sequence[RelatedDocument] = (),
-) -> Suggestion | None:
-    """None: nothing to show, or the document looks like a secret, which no model gets to read. `related`: outlines of what it imports.
+) -> list[Suggestion]:
+    """Empty: nothing to show, or the document looks like a secret, which no model gets to read. `related`: outlines of what it imports.
 
-    Raises what Session.complete raises.
+    The likeliest is the first. Raises what Session.complete raises.
     """
     text = document.text
     if secret := secret_in(path, document):
         logger.info("%s is never sent: %s", document.uri, secret)
-        return None
+        return []
     offset = document.offset(position)
     request = request_at(
         text,
@@ -63,13 +75,20 @@ async def suggest(
         budget_ms=settings.budget_ms,
         size=await session.window_size(),
         related=related,
+        indent=asked_at(text, offset).indent,
+        max_lines=wanted.max_lines,
+        may_replace=True,
+        min_confidence=settings.min_confidence if wanted.n == 1 else 0.0,
+        n=wanted.n,
     )
     response = await session.complete(request)
-    suggestion = Suggestion(
-        response.choices[0].message.content if response.choices else "", document.position(offset), response.report
-    )
-    _log(document.uri, suggestion)
-    return suggestion
+    at = document.position(offset)
+    suggestions = [
+        Suggestion(choice.message.content, at, response.report, replaces=choice.replaces, id=uuid.uuid4().hex[:16])
+        for choice in response.choices
+    ]
+    _log(document.uri, at, response.report, suggestions)
+    return suggestions
 
 
 def secret_in(path: Path | None, document: Document) -> str | None:
@@ -88,19 +107,32 @@ def request_at(
     budget_ms: int | None,
     size: WindowSize = DEFAULT,
     related: Sequence[RelatedDocument] = (),
+    indent: str = "",
+    max_lines: int = 1,
+    may_replace: bool = False,
+    min_confidence: float = 0.0,
+    n: int = 1,
 ) -> CompletionRequest:
-    """The request for the cursor at `offset` of `text`; the caller adds the context."""
-    window = split(text, offset, size=size)
+    """The request for the cursor at `offset` of `text`; the caller adds the context.
+
+    `indent`: whitespace right before the cursor, back to its line's start, that the model is to say itself.
+    """
+    window = split(text, offset - len(indent), size=size)
     return CompletionRequest(
         prompt=window.prefix,
         suffix=window.suffix,
         head=window.head,
         related=list(related),
-        rest_of_line=window.rest_of_line,
+        rest_of_line=window.rest_of_line[len(indent) :],
         path=path,
         document=document,
         max_tokens=max_tokens,
         budget_ms=budget_ms,
+        indent=indent,
+        max_lines=max_lines,
+        may_replace=may_replace,
+        min_confidence=min_confidence,
+        n=n,
     )
 
 
@@ -114,18 +146,17 @@ def relative_path(path: Path | None, root: Path | None) -> str | None:
     return encodable(path.name)
 
 
-def _log(uri: str, suggestion: Suggestion) -> None:
-    report = suggestion.report
+def _log(uri: str, at: Position, report: Report, suggestions: Sequence[Suggestion]) -> None:
     logger.debug(
-        "%s:%d:%d fed %d, reused %d from %s, %.0f ms, stopped by %s, %d characters, %d %% current",
+        "%s:%d:%d fed %d, reused %d from %s, %.0f ms, stopped by %s, %s characters, %d %% current",
         uri,
-        suggestion.position.line + 1,
-        suggestion.position.character + 1,
+        at.line + 1,
+        at.character + 1,
         report.tokens_fed,
         report.tokens_reused,
         report.segment,
         report.ms.total,
         report.stopped_by,
-        len(suggestion.text),
+        " and ".join(str(len(each.text)) for each in suggestions) or "no",
         int(100 * report.current),
     )

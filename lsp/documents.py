@@ -75,6 +75,12 @@ class Document:
         row, column, _ = _locate(self.lines, position, self.encoding)
         return row, column
 
+    def after(self, position: Position, text: str) -> Position:
+        """Where `text`, which stands at `position`, ends."""
+        *breaks, last = _LINE_END.split(text)
+        start = 0 if breaks else position.character
+        return Position(position.line + len(breaks), start + _units(last, self.encoding))
+
     def position(self, offset: int) -> Position:
         """The position of an index into `text`, clamped to it."""
         left = max(0, offset)

@@ -1,9 +1,6 @@
-"""What the editor has open, in which workspace, and whose turn it is.
+"""What the editor has open, and in which workspace.
 
-Knows documents, sessions and tasks; knows no LSP library and no wire.
-
-Invariant: one document has at most one suggestion under way. A newer request ends the older one, which is answered with
-nothing at once, so that an editor that never cancels (Neovim) does not pile up requests.
+Knows documents and sessions; knows no LSP library and no wire. By which rules something is suggested is in `suggester`.
 
 A document that is edited and not saved is the model's business too, once its user has turned to another one or has left
 it alone for a while: until then it is read by the completions in it and by no others.
@@ -13,7 +10,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,17 +19,24 @@ from urllib.parse import unquote, urlsplit
 from context.listing import is_git_top
 from context.repository import find_root
 from daemon.protocol import SocketError
+from lsp.board import Board
 from lsp.client import DaemonError
-from lsp.completion import Suggestion, suggest
+from lsp.completion import Suggestion, secret_in
 from lsp.documents import Document, Edit, Position
+from lsp.insertion import Selected
 from lsp.launch import LaunchError
+from lsp.ledger import Ledger
 from lsp.link import Link
+from lsp.pause import Pause
 from lsp.relations import Relations
 from lsp.session import Progress, Session
 from lsp.settings import Settings
-from lsp.suggestion import Shown, goes_on
+from lsp.statistics import Statistics
+from lsp.style import Style
+from lsp.suggester import Answer, Question, Suggester
 
 IDLE_S = 60.0  # after the last edit, before a document that is not saved counts as left alone
+STILL_THERE_S = 60.0  # after which an accepted suggestion is looked for
 
 _WORD_END = re.compile(r"\w*\Z")
 
@@ -54,23 +58,40 @@ class Answered:
 class FrontEnd:
     """One editor window. Method by method what the editor says, in our values.
 
-    `report` hears how far each workspace's context is, `tell` what each suggestion has cost.
+    `report` hears how far each workspace's context is, `tell` what each suggestion has cost, `notify` what the status bar shall show.
     """
 
     def __init__(
-        self, settings: Settings, *, link: Link, report: Report, tell: Callable[[Answered], None] | None = None
+        self,
+        settings: Settings,
+        *,
+        link: Link,
+        report: Report,
+        tell: Callable[[Answered], None] | None = None,
+        statistics: Statistics,
+        notify: Callable[[dict[str, Any]], None] | None = None,
+        sends_each_key: bool = False,
     ) -> None:
-        self._settings = settings
-        self._link = link
+        self.settings = settings
+        self.link = link
         self._report = report
         self._tell = tell
         self._documents: dict[str, Document] = {}
-        self._sessions: dict[Path, Session] = {}  # by folder of the workspace, or repository of a file opened alone
+        self.sessions: dict[Path, Session] = {}  # by folder of the workspace, or repository of a file opened alone
         self._alone = Session(None, link=link, settings=settings, report=lambda _: None)
         self._has_folders = False
-        self._newest: dict[str, asyncio.Task[Suggestion | None]] = {}
         self._last: dict[str, Suggestion] = {}
-        self._shown = Shown()
+        self.ledger = Ledger(statistics)
+        self.pause = Pause()
+        self.board = Board(self.pause, notify)
+        self.suggester = Suggester(
+            settings,
+            ledger=self.ledger,
+            asking=self._logged,
+            accepted=self._look_later,
+            pause=self.pause,
+            sends_each_key=sends_each_key,
+        )
         self._relations = Relations(self._documents.get)
         self._current: str | None = None  # the document that the user is in
         self._unsaved: dict[
@@ -82,13 +103,14 @@ class FrontEnd:
         self._open_root(folder)
 
     async def close_folder(self, folder: Path) -> None:
-        if (session := self._sessions.pop(folder, None)) is not None:
+        if (session := self.sessions.pop(folder, None)) is not None:
+            self.board.workspace_closed(folder)
             await session.close()
 
     def opened(self, document: Document) -> None:
         self._documents[document.uri] = document
         path = path_of(document.uri)
-        if path is None or not self._settings.enable:
+        if path is None or not self.settings.enable:
             return
         if not self._has_folders:
             root = find_root(path.parent)
@@ -102,7 +124,8 @@ class FrontEnd:
         if document is None:
             logger.warning("%s: changed without having been opened", uri)
             return
-        self._documents[uri] = document.edited(edits, version)
+        document = self._documents[uri] = document.edited(edits, version)
+        self.suggester.changed(document, edits, lambda position: self._question(document, position))
         path = path_of(uri)
         session = self._session_of(path)
         if path is None or session is self._alone:
@@ -135,10 +158,8 @@ class FrontEnd:
     def closed(self, uri: str) -> None:
         self._documents.pop(uri, None)
         self._last.pop(uri, None)
-        self._shown.forget(uri)
+        self.suggester.closed(uri)
         self._relations.forget(uri)
-        if (task := self._newest.pop(uri, None)) is not None:
-            task.cancel()
         if (timer := self._unsaved.pop(uri, None)) is not None:
             timer.cancel()
         if self._current == uri:
@@ -146,37 +167,50 @@ class FrontEnd:
         if (path := path_of(uri)) is not None:
             self._session_of(path).closed(path)
 
-    async def suggest(self, uri: str, position: Position, *, is_wanted_anew: bool = False) -> Suggestion | None:
-        """None: nothing to show, for whatever reason; the log has it. Never raises but for cancellation.
+    async def suggest(
+        self,
+        uri: str,
+        position: Position,
+        *,
+        is_by_name: bool = False,
+        selected: Selected | None = None,
+        style: Style | None = None,
+    ) -> Answer:
+        """What may be shown there; nothing for whatever reason is in the log. Never raises but for cancellation.
 
-        `is_wanted_anew`: the user has asked by name, and what is shown at that very place will not do.
+        `is_by_name`: the user has asked for it, so what is shown at that very place will not do, and there may be several.
         """
         started = time.perf_counter()
         document = self._documents.get(uri)
         if document is None:
             logger.warning("%s: asked for a suggestion without having been opened", uri)
-            return None
-        if not self._settings.enable:
-            return None
+            return Answer()
         self._turn_to(uri)
-        rest = self._shown.rest(document, position, is_wanted_anew=is_wanted_anew)
-        if rest is not None and rest.is_enough:
-            if (older := self._newest.pop(uri, None)) is not None:
-                older.cancel()
-            suggestion = rest.suggestion
-            self._shown.count(suggestion, uri=uri)
+        question = self._question(document, position, is_by_name=is_by_name, selected=selected, style=style)
+        answer = await self.suggester.suggest(question)
+        if answer.made is not None:
+            self._count(document, answer, ms=1000 * (time.perf_counter() - started))
+        return answer
+
+    def partly_accepted(self, suggestion_id: str, part: str, *, of: str) -> None:
+        """`part` is the beginning of `of`, which is what was left of the suggestion then."""
+        n_before = max(0, self.ledger.n_chars_of(suggestion_id) - len(of))
+        if len(part) >= len(of):
+            self.ledger.accepted(suggestion_id)
         else:
-            suggestion = await self._ask(document, position)
-            if rest is not None and not goes_on(rest.suggestion, suggestion):
-                suggestion = rest.suggestion if self._documents.get(uri) is document else None
-            elif suggestion is not None:
-                self._shown.keep(document, suggestion)
-        if suggestion is None:
-            return None
-        self._last[uri] = suggestion
-        if self._tell is not None:
-            self._tell(Answered(uri, document.version, suggestion, 1000 * (time.perf_counter() - started)))
-        return suggestion
+            self.ledger.partly_accepted(suggestion_id, n_before + len(part), part="line" if "\n" in part else "word")
+
+    def focused(self, uri: str | None) -> None:
+        """The user looks at this document, or at none."""
+        if uri is not None and uri in self._documents:
+            self._turn_to(uri)
+        self._show_focus(uri)
+
+    async def reconnect(self) -> None:
+        """The daemon was ended. The next one is told everything again."""
+        await self.link.renew()
+        for session in self.sessions.values():
+            session.tell_again()
 
     def word_before(self, uri: str, position: Position) -> str:
         """The word that ends at the position; empty for a document that is not open."""
@@ -189,46 +223,94 @@ class FrontEnd:
         return self._last.get(uri)
 
     async def close(self) -> None:
-        for task in self._newest.values():
-            task.cancel()
+        self.suggester.close()
+        self.board.close()
         for timer in self._unsaved.values():
             timer.cancel()
-        await asyncio.gather(self._relations.close(), *(session.close() for session in self._sessions.values()))
-        await self._link.close()
+        await asyncio.gather(self._relations.close(), *(session.close() for session in self.sessions.values()))
+        await self.link.close()
+        self.ledger.close()
 
-    async def _ask(self, document: Document, position: Position) -> Suggestion | None:
+    def _question(
+        self,
+        document: Document,
+        position: Position,
+        *,
+        is_by_name: bool = False,
+        selected: Selected | None = None,
+        style: Style | None = None,
+    ) -> Question:
         path = path_of(document.uri)
-        asking = suggest(
+        return Question(
             document,
             position,
             path=path,
             session=self._session_of(path),
-            settings=self._settings,
             related=self._relations.of(document.uri),
+            is_by_name=is_by_name,
+            selected=selected,
+            style=style,
         )
-        return await self._alone_for(document.uri, _logged(asking, document.uri))
 
-    async def _alone_for(self, uri: str, asking: Coroutine[Any, Any, Suggestion | None]) -> Suggestion | None:
-        """The newest request of a document ends the one before it."""
-        task = asyncio.ensure_future(asking)
-        if (older := self._newest.get(uri)) is not None:
-            older.cancel()
-        self._newest[uri] = task
+    async def _logged(self, asking: Awaitable[list[Suggestion]], uri: str) -> list[Suggestion]:
+        """A suggestion that fails is a line in the log and a word in the status bar, and nothing on the screen."""
+        request = object()
+        self.board.begun(request)
         try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError:  # the editor's own $/cancelRequest
-            task.cancel()
-            raise
+            made = await asking
+            self.board.answered(request)
+            return made
+        except (DaemonError, LaunchError, SocketError) as error:
+            # A request that the daemon gave up for a newer one is the usual course of things.
+            is_usual = isinstance(error, DaemonError) and error.status in (409, 499)
+            logger.log(logging.DEBUG if is_usual else logging.WARNING, "%s: no suggestion: %s", uri, error)
+            if not is_usual:
+                self.board.failed(request, str(error))
+        except Exception as error:  # a fault of ours, which must not cost the editor its answer
+            logger.exception("%s: no suggestion", uri)
+            self.board.failed(request, f"an internal error ({type(error).__name__})")
         finally:
-            if self._newest.get(uri) is task:
-                del self._newest[uri]
-        return None if task.cancelled() else task.result()
+            self.board.dropped(request)
+        return []
+
+    def _count(self, document: Document, answer: Answer, *, ms: float) -> None:
+        made = answer.made
+        assert made is not None
+        self._last[document.uri] = made
+        self.ledger.answered(made, language=document.language, ms=ms)
+        for offer in answer.offers[:1]:
+            self.ledger.given(offer.suggestion, language=document.language)
+        if self._tell is not None:
+            self._tell(Answered(document.uri, document.version, made, ms))
+
+    def _look_later(self, uri: str, accepted: Suggestion) -> None:
+        """Whether a suggestion that was accepted is still there after a while says whether it was any good."""
+        line = max(accepted.text.split("\n"), key=len).strip()
+
+        def look() -> None:
+            if (document := self._documents.get(uri)) is not None:
+                is_there = any(line in each for each in document.lines)
+                self.ledger.looked_after(accepted.id, is_still_there=is_there)
+
+        asyncio.get_running_loop().call_later(STILL_THERE_S, look)
 
     def _turn_to(self, uri: str) -> None:
         """Whatever the user was in before is left alone now."""
         left, self._current = self._current, uri
+        if left != uri:
+            self._show_focus(uri)
         if left is not None and left != uri:
             self._left_alone(left)
+
+    def _show_focus(self, uri: str | None) -> None:
+        document = self._documents.get(uri) if uri is not None else None
+        if document is None:
+            self.board.focused(uri, root=None, off=None)
+            return
+        path = path_of(document.uri)
+        root = self._session_of(path).root
+        off = self.suggester.gate.why_off(document, path=path, root=root) or secret_in(path, document)
+        self.board.focused(uri, root=root, off=off)
 
     def _left_alone(self, uri: str) -> None:
         document, path = self._documents.get(uri), path_of(uri)
@@ -238,16 +320,20 @@ class FrontEnd:
         self._session_of(path).left_unsaved(path, document.text)
 
     def _open_root(self, root: Path) -> None:
-        if root not in self._sessions and self._settings.enable:
-            self._sessions[root] = Session(
-                root, link=self._link, settings=self._settings, report=lambda at: self._report(root, at)
+        if root not in self.sessions and self.settings.enable:
+            self.sessions[root] = Session(
+                root, link=self.link, settings=self.settings, report=lambda at: self._reported(root, at)
             )
-            self._sessions[root].start()
+            self.sessions[root].start()
+
+    def _reported(self, root: Path, progress: Progress) -> None:
+        self.board.workspace(root, progress)
+        self._report(root, progress)
 
     def _session_of(self, path: Path | None) -> Session:
         """The innermost folder's."""
-        roots = [root for root in self._sessions if path is not None and path.is_relative_to(root)]
-        return self._sessions[max(roots, key=lambda root: len(root.parts))] if roots else self._alone
+        roots = [root for root in self.sessions if path is not None and path.is_relative_to(root)]
+        return self.sessions[max(roots, key=lambda root: len(root.parts))] if roots else self._alone
 
 
 def path_of(uri: str) -> Path | None:
@@ -256,16 +342,3 @@ def path_of(uri: str) -> Path | None:
     if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path:
         return None
     return Path(unquote(parts.path))
-
-
-async def _logged(asking: Coroutine[Any, Any, Suggestion | None], uri: str) -> Suggestion | None:
-    """A suggestion that fails is a line in the log and nothing on the screen."""
-    try:
-        return await asking
-    except (DaemonError, LaunchError, SocketError) as error:
-        # A request that the daemon gave up for a newer one is the usual course of things.
-        is_usual = isinstance(error, DaemonError) and error.status in (409, 499)
-        logger.log(logging.DEBUG if is_usual else logging.WARNING, "%s: no suggestion: %s", uri, error)
-    except Exception:  # a fault of ours, which must not cost the editor its answer
-        logger.exception("%s: no suggestion", uri)
-    return None

@@ -2,9 +2,9 @@
 
 Knows pygls and messages; knows no documents and no handlers.
 
-pygls leaves requests unanswered that it cannot parse or that come after shutdown, keeps inexact copies of the open
-documents, and exits through `sys.exit` inside the event loop, which loses the exit status. Each of these is put right
-here, and nothing else.
+pygls leaves requests unanswered that it cannot parse or that come after shutdown, begins anew at a second `initialize`, remembers every notification,
+keeps inexact copies of the open documents, and exits through `sys.exit` inside the event loop, which loses the exit status. Each of these is put
+right here, and nothing else.
 """
 
 import logging
@@ -17,6 +17,8 @@ from pygls.exceptions import JsonRpcException, JsonRpcInvalidRequest, JsonRpcSer
 from pygls.protocol import LanguageServerProtocol
 from pygls.protocol.language_server import lsp_method
 
+from lsp.style import Style
+
 logger = logging.getLogger(__name__)
 
 _TRIGGER_KINDS = tuple(kind.value for kind in types.InlineCompletionTriggerKind)
@@ -26,14 +28,23 @@ _Handled = Generator[Any, Any, None]
 class Protocol(LanguageServerProtocol):
     """pygls' protocol that answers every request once, as LSP 3.18 wants it."""
 
+    def __init__(self, server: Any, converter: Any) -> None:
+        super().__init__(server, converter)
+        self._styles: dict[str, Style] = {}
+
     ended: Event  # set by `exit`; whoever runs the message loop gives it and ends with it
 
     @property
     def is_shut_down(self) -> bool:
         return self._shutdown
 
+    def style_of(self, uri: str) -> Style | None:
+        """How the editor indents a document, as it has said with its last request for a suggestion there."""
+        return self._styles.get(uri)
+
     def structure_message(self, data: dict[str, Any]) -> Any:
         _tolerate_trigger_kind(data)
+        self._note_style(data)
         try:
             return super().structure_message(data)
         except JsonRpcException as error:
@@ -43,12 +54,41 @@ class Protocol(LanguageServerProtocol):
 
     def handle_message(self, message: Any) -> None:
         method, request = getattr(message, "method", None), getattr(message, "id", None)
-        if method is None or method in (types.EXIT, types.INITIALIZE) or not (refusal := self._refusal()):
+        if method is None or method == types.EXIT or not (refusal := self._refusal(method)):
             super().handle_message(message)
         elif request is not None:
             self._send_response(request, error=refusal.to_response_error())
 
-    def _refusal(self) -> JsonRpcException | None:
+    def _execute_handler(
+        self,
+        msg_id: Any,
+        handler: Callable[..., Any],
+        callback: Callable[[Any], None],
+        args: tuple[Any, ...] | None = None,
+        kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        """Forgets what it has begun once that is done. pygls forgets requests only, so that each notification stays for good, a kilobyte for each key."""
+
+        def done(future: Any) -> None:
+            self._request_futures.pop(msg_id, None)
+            callback(future)
+
+        super()._execute_handler(msg_id, handler, done, args, kwargs)
+
+    def _note_style(self, data: dict[str, Any]) -> None:
+        """`formattingOptions` beside a request for a suggestion is what Copilot's clients send; LSP has no such key, and lsprotocol drops it."""
+        params = data.get("params") if data.get("method") == types.TEXT_DOCUMENT_INLINE_COMPLETION else None
+        options = params.get("formattingOptions") if isinstance(params, dict) else None
+        document = params.get("textDocument") if isinstance(params, dict) else None
+        uri = document.get("uri") if isinstance(document, dict) else None
+        if isinstance(options, dict) and isinstance(uri, str):
+            size, spaces = options.get("tabSize"), options.get("insertSpaces")
+            if isinstance(size, int) and 0 < size <= 64 and isinstance(spaces, bool):
+                self._styles[uri] = Style(tab_size=size, insert_spaces=spaces)
+
+    def _refusal(self, method: str) -> JsonRpcException | None:
+        if method == types.INITIALIZE and not self._shutdown:
+            return JsonRpcInvalidRequest("the server is initialized already") if self._workspace is not None else None
         if self._workspace is None:
             return JsonRpcServerNotInitialized("the server is not initialized")
         return JsonRpcInvalidRequest("the server is shut down") if self._shutdown else None

@@ -35,6 +35,7 @@ SILENCE_S = 60.0  # from the start of a process to its first answer; importing t
 UNCLEAR_S = {"broken": 2.0, "silent": 15.0}
 RESTART_S = 1.0  # between two starts, so that a daemon that is just leaving has time to let go of its lock
 STOP_S = 20.0
+STARTING, LOADING = "starting the daemon", "loading the model"  # what `connect` says it waits for
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ class _Launch:
                 await _dismiss(self._client, health)  # so that the next attempt is a new one
                 raise LaunchError(f"the daemon could not start: {health.error or 'it gives no reason'}")
             else:
-                self._tell("loading the model")
+                self._tell(LOADING)
                 started = time.monotonic()
             await asyncio.sleep(POLL_S)
 
@@ -127,7 +128,7 @@ class _Launch:
                 f"no daemon has answered on {self._client.socket} for {SILENCE_S:g} s; its log is {log_path()}{said}"
             )
         if child is None or (child.status() == 0 and child.age_s() > RESTART_S):
-            self._tell("starting the daemon")
+            self._tell(STARTING)
             self._child = _Child(self._command)
 
     async def _replace(self, health: Health) -> None:

@@ -54,6 +54,12 @@ class Link:
             self._attempt = None
             await daemon.client.close()
 
+    async def renew(self) -> None:
+        """Whoever asks next connects anew, whatever is known by now: the user has asked for it."""
+        self._failure = None
+        if self._attempt is not None and self._attempt.done():
+            await self.close()
+
     async def close(self) -> None:
         attempt, self._attempt = self._attempt, None
         if attempt is None:

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable
 from importlib import metadata
 from pathlib import Path
 from threading import Event
@@ -15,22 +15,27 @@ from typing import Any, NoReturn
 
 from lsprotocol import types
 from lsprotocol.converters import get_converter
-from pygls.exceptions import JsonRpcException
+from pygls.exceptions import JsonRpcException, JsonRpcInternalError
 from pygls.io_ import StdinAsyncReader, StdoutWriter, run_async
 from pygls.lsp.server import LanguageServer
 
-from lsp import wire
+from daemon.protocol import SocketError
+from lsp import server_commands, wire
 from lsp.documents import Encoding
 from lsp.frontend import Answered, FrontEnd, path_of
 from lsp.jsonrpc import Protocol
-from lsp.launch import Daemon, connect, is_alive
+from lsp.launch import LOADING, STARTING, Daemon, LaunchError, connect, is_alive
 from lsp.link import Link
 from lsp.session import Progress
 from lsp.settings import Settings, read_settings
+from lsp.statistics import Statistics
+from lsp.status import DaemonState
 
 PARENT_POLL_S = 1.0
 LAST_REPORT = "codestral-lsp/lastReport"
 REPORT = "codestral/report"
+STATUS = "didChangeStatus"
+_DAEMON_STATES: dict[str, DaemonState] = {STARTING: "starting", LOADING: "loading"}
 SWITCH_S = 0.0005  # how long a thread that reads files may keep the interpreter from a keystroke; Python's own is 5 ms
 TRIGGER_CHARACTERS = (".", "(", "[", "{", "=", ":", ",")
 
@@ -48,6 +53,7 @@ class Server(LanguageServer):
         super().__init__("codestral-lsp", _version(), protocol_cls=Protocol, converter_factory=get_converter)
         self.encoding: Encoding = "utf-16"
         self.bars = _ProgressBars(self)
+        self.client_name = ""
         self.problems: tuple[str, ...] = ()  # with the settings, told once the editor listens
 
     @property
@@ -63,7 +69,13 @@ class Server(LanguageServer):
 
     def begin(self, settings: Settings) -> None:
         async def start_or_find() -> Daemon:
-            return await connect(settings)
+            try:
+                daemon = await connect(settings, say=self.say)
+            except (LaunchError, SocketError) as error:
+                self.front_end.board.daemon_failed(str(error))
+                raise
+            self.front_end.board.daemon("ready")
+            return daemon
 
         self.encoding = wire.ENCODINGS[self.workspace.position_encoding or "utf-16"]
         self.front_end = FrontEnd(
@@ -71,6 +83,9 @@ class Server(LanguageServer):
             link=Link(start_or_find),
             report=self.bars.show,
             tell=self.tell if settings.reports else None,
+            statistics=Statistics(is_on=settings.statistics and settings.enable),
+            notify=self.tell_status if settings.status or _knows_status(self.client_name) else None,
+            sends_each_key=_sends_each_key(self.client_name),
         )
 
     def open_folder(self, uri: str) -> None:
@@ -82,6 +97,15 @@ class Server(LanguageServer):
 
     def tell(self, answered: Answered) -> None:
         self.protocol.notify(REPORT, wire.answered_object(answered))
+
+    def tell_status(self, status: dict[str, Any]) -> None:
+        self.protocol.notify(STATUS, status)
+
+    def say(self, what: str) -> None:
+        """What the launch of the daemon waits for."""
+        logger.info("%s", what)
+        if what in _DAEMON_STATES:
+            self.front_end.board.daemon(_DAEMON_STATES[what])
 
     def log(self, message: str, kind: types.MessageType) -> None:
         self.window_log_message(types.LogMessageParams(type=kind, message=message))
@@ -129,6 +153,10 @@ def make_server() -> Server:
     server.feature(types.WORKSPACE_DID_CHANGE_WATCHED_FILES)(_changed_on_disk)
     server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, types.InlineCompletionOptions())(_inline_completion)
     server.feature(LAST_REPORT)(_last_report)
+    for name, handler in _EVENTS.items():
+        server.feature(name)(handler)
+    for name in server_commands.COMMANDS:
+        server.command(name)(_command(name))
     return server
 
 
@@ -169,6 +197,7 @@ async def _serve(server: Server) -> None:
 
 
 def _initialize(ls: Server, params: types.InitializeParams) -> None:
+    ls.client_name = params.client_info.name if params.client_info is not None else ""
     settings, ls.problems = read_settings(params.initialization_options, os.environ)
     document = params.capabilities.text_document
     if document is None or document.inline_completion is None:
@@ -185,6 +214,7 @@ def _initialized(ls: Server, _: types.InitializedParams) -> None:
     if ls.problems:
         ls.log("codestral-lsp settings: " + "; ".join(ls.problems), types.MessageType.Warning)
     _keep(_watch_files(ls))
+    ls.front_end.board.start()
     for folder in ls.workspace.folders.values():
         ls.open_folder(folder.uri)
     if not ls.workspace.folders and ls.workspace.root_uri:
@@ -227,9 +257,15 @@ def _closed(ls: Server, params: types.DidCloseTextDocumentParams) -> None:
 
 async def _inline_completion(ls: Server, params: types.InlineCompletionParams) -> types.InlineCompletionList:
     # The task starts before the next message is read, so the document is the one that the position is meant for.
-    uri, position = params.text_document.uri, wire.to_position(params.position)
-    is_wanted_anew = params.context.trigger_kind == types.InlineCompletionTriggerKind.Invoked
-    return wire.inline_list(await ls.front_end.suggest(uri, position, is_wanted_anew=is_wanted_anew))
+    uri, position, context = params.text_document.uri, wire.to_position(params.position), params.context
+    answer = await ls.front_end.suggest(
+        uri,
+        position,
+        is_by_name=context.trigger_kind == types.InlineCompletionTriggerKind.Invoked,
+        selected=wire.to_selected(context.selected_completion_info),
+        style=ls.protocol.style_of(uri),
+    )
+    return wire.inline_list(answer)
 
 
 async def _completion(ls: Server, params: types.CompletionParams) -> types.CompletionList:
@@ -238,10 +274,48 @@ async def _completion(ls: Server, params: types.CompletionParams) -> types.Compl
     return wire.completion_list(await ls.front_end.suggest(uri, position), typed)
 
 
+def _shown(ls: Server, params: Any) -> None:
+    if (item := wire.item_id(params)) is not None:
+        ls.front_end.ledger.shown(item)
+
+
+def _partly_accepted(ls: Server, params: Any) -> None:
+    item, part = wire.item_id(params), wire.accepted_part(params)
+    if item is not None and part is not None:
+        ls.front_end.partly_accepted(item, part, of=wire.item_text(params))
+
+
+def _rejected(ls: Server, params: Any) -> None:
+    if (item := wire.item_id(params)) is not None:
+        ls.front_end.suggester.dismissed(item)
+
+
+def _focused(ls: Server, params: Any) -> None:
+    ls.front_end.focused(wire.uri_in(params))
+
+
+def _command(name: str) -> Callable[..., Awaitable[Any]]:
+    async def run(ls: Server, *arguments: Any) -> Any:
+        try:
+            return await server_commands.run(name, ls.front_end, arguments)
+        except server_commands.CommandError as error:
+            raise JsonRpcException(str(error), JsonRpcInternalError.CODE) from None
+
+    return run
+
+
 def _last_report(ls: Server, params: Any) -> dict[str, Any] | None:
-    document = params.get("textDocument") if isinstance(params, Mapping) else None
-    uri = document.get("uri") if isinstance(document, Mapping) else None
-    return wire.report_object(ls.front_end.last(uri) if isinstance(uri, str) else None)
+    uri = wire.uri_in(params)
+    return wire.report_object(ls.front_end.last(uri) if uri is not None else None)
+
+
+# What editors say of a suggestion's fate. The first three as the Copilot language server documents them.
+_EVENTS = {
+    "textDocument/didShowCompletion": _shown,
+    "textDocument/didPartiallyAcceptCompletion": _partly_accepted,
+    "textDocument/didFocus": _focused,
+    "textDocument/didRejectCompletion": _rejected,
+}
 
 
 def _version() -> str:
@@ -249,6 +323,16 @@ def _version() -> str:
         return metadata.version("codestral-lsp")
     except metadata.PackageNotFoundError:  # run from a source tree; the editor only shows it
         return "unknown"
+
+
+def _sends_each_key(client: str) -> bool:
+    """VS Code and what is built on it tell of each key; Neovim and others collect keys for a moment."""
+    return "code" in client.lower()
+
+
+def _knows_status(client: str) -> bool:
+    """Some editors warn their users of a notification that they do not know."""
+    return "code" in client.lower() or client == "Neovim"
 
 
 async def _watch_files(ls: Server) -> None:

@@ -86,6 +86,7 @@ class Session:
         self._buffers: dict[str, str] = {}  # unsaved texts that were posted, by path
         self._touched: dict[str, int] = {}  # how often files were edited here, the last one last
         self._posted: _Posted | None = None
+        self.status: ContextStatus | None = None  # what the daemon said last of what it was posted
         self._context: str | None = None  # what completions name
         self._is_known = asyncio.Event()  # the daemon has been told
         self._n_losses = 0
@@ -102,6 +103,11 @@ class Session:
         """All files of the workspace that may be read, by path, as of the last look. Waits for the first; for ever where there is nothing to look at."""
         await self._was_read.wait()
         return self._texts.files if self._texts is not None else {}
+
+    @property
+    def posted(self) -> Mapping[str, Document]:
+        """What the daemon was told last, by path; outlines in place of what did not fit whole."""
+        return self._posted.documents if self._posted is not None else {}
 
     def start(self) -> None:
         """Reads and feeds the repository in the background and keeps that up to date; does nothing when it does so already."""
@@ -167,6 +173,10 @@ class Session:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._is_known.wait(), POSTED_S)
         return await daemon.client.complete(msgspec.structs.replace(request, context=self._context))
+
+    def tell_again(self) -> None:
+        """The daemon is another one."""
+        self._lose(self._generation)
 
     async def close(self) -> None:
         tasks = [task for task in (self._updater, self._watcher, self._follower) if task is not None]
@@ -282,6 +292,7 @@ class Session:
         generation, is_news = self._generation, is_whole
         try:
             while True:
+                self.status = status
                 done = status.tokens_fed + status.tokens_reused
                 if is_news:
                     self._report(Progress("feeding", done, status.tokens, current=status.current))

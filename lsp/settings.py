@@ -8,17 +8,25 @@ never fatal.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeGuard
+
+from pathspec import GitIgnoreSpec
 
 BUNDLED = "bundled"
 AUTO = "auto"
 SNAPSHOTS = (AUTO, "fp32", "fp16", "int8")
+PLACES = ("comment", "string")
 MEGABYTE = 1 << 20
 PRECISIONS = (AUTO, "fp32", "bf16", "int8", "int4")
 MODEL_EXPECTED = f'"{BUNDLED}", an absolute path or a name on the hub such as ORG/NAME'
 ENVIRONMENT_PREFIX = "CODESTRAL_LSP_"
+
+_OF_COPILOT = (
+    "editorInfo",
+    "editorPluginInfo",
+)  # what clients of the Copilot language server send, which expect to hear of the status
 
 _HUB_REPO = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
 _HUB_REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}")
@@ -34,8 +42,21 @@ class Settings:
     disk_mb: int = 16_384  # for states that are kept on disk, and never over a tenth of what is free; 0: none
     snapshots: str = AUTO  # numbers of a state on disk; auto: fp32 where a state is small, else fp16
     max_tokens: int = 64  # of one suggestion
+    max_lines: int = 6  # of one suggestion, where the place asks for several
     budget_ms: int = 1500  # for feeding and decoding one suggestion
+    alternatives: int = 3  # different suggestions when one is asked for by name
+    automatic: bool = True  # False: only when asked for by name
+    delay_ms: int = 50  # at least, from the last edit until a new suggestion of one line is shown
+    delay_lines_ms: int = 150  # the same for one of several lines
+    min_confidence: float = 0.0  # below which nothing is shown
+    disable_in: tuple[str, ...] = ()  # of PLACES
+    languages: Mapping[str, bool] = field(
+        default_factory=dict
+    )  # by the editor's language id; "*" stands for all others
+    exclude: tuple[str, ...] = ()  # patterns as in .gitignore, of files in which nothing is suggested
     enable: bool = True  # False: no daemon is started and every answer is empty
+    statistics: bool = True  # what was shown and taken is counted, on this machine and nowhere else
+    status: bool = False  # True: the editor is told what a status bar may show; some editors are told anyway
     reports: bool = False  # True: the editor is told what each suggestion has cost, as benchmarks want it
 
     @property
@@ -59,7 +80,9 @@ def read_settings(options: object, environment: Mapping[str, str]) -> tuple[Sett
     for key in _PARSERS:
         name = ENVIRONMENT_PREFIX + key.upper()
         if name in environment:
-            settings = _set(settings, key, _from_text(environment[name]), name=name, problems=problems)
+            text = environment[name]
+            value = text if key in _LISTS else _from_text(text)
+            settings = _set(settings, key, value, name=name, problems=problems)
     if options is None:
         return settings, tuple(problems)
     if not isinstance(options, Mapping):
@@ -68,7 +91,9 @@ def read_settings(options: object, environment: Mapping[str, str]) -> tuple[Sett
             f"initializationOptions: expected an object, found {_shown(options)}; defaults are used",
         )
     for key, value in options.items():
-        if key in _PARSERS:
+        if key in _OF_COPILOT:
+            settings = replace(settings, status=True)
+        elif key in _PARSERS:
             settings = _set(settings, key, value, name=key, problems=problems)
         else:
             problems.append(f"{key}: unknown setting; known are {', '.join(_PARSERS)}")
@@ -130,6 +155,51 @@ def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _share(value: object) -> float:
+    if not _is_number(value) or not 0 <= value <= 1:
+        raise WrongValue("a number from 0 to 1")
+    return float(value)
+
+
+def _words(value: object) -> tuple[str, ...]:
+    """A list of words; from the environment, where they are one text, with commas between them."""
+    if isinstance(value, str):
+        value = [word.strip() for word in value.split(",") if word.strip()]
+    if not isinstance(value, list | tuple) or not all(isinstance(word, str) for word in value):
+        raise WrongValue("a list of strings")
+    return tuple(value)
+
+
+def _places(value: object) -> tuple[str, ...]:
+    expected = f"a list of {' and '.join(PLACES)}"
+    try:
+        words = _words(value)
+    except WrongValue:
+        raise WrongValue(expected) from None
+    if any(word not in PLACES for word in words):
+        raise WrongValue(expected)
+    return words
+
+
+def _patterns(value: object) -> tuple[str, ...]:
+    """A list of patterns as in .gitignore; in the environment with commas between them, so that none can hold one."""
+    patterns = _words(value)
+    try:
+        GitIgnoreSpec.from_lines(patterns)
+    except (ValueError, re.error):  # the first is pathspec's own
+        raise WrongValue("a list of patterns as in .gitignore") from None
+    return patterns
+
+
+def _languages(value: object) -> Mapping[str, bool]:
+    """An object of flags; from the environment, names with commas between them, those after a minus sign off: `-*,python` is Python alone."""
+    if isinstance(value, str):
+        value = {word.removeprefix("-"): not word.startswith("-") for word in _words(value)}
+    if not isinstance(value, Mapping) or not all(name and isinstance(flag, bool) for name, flag in value.items()):
+        raise WrongValue("an object of language ids with true or false")
+    return {str(name): flag for name, flag in value.items()}
+
+
 def _flag(value: object) -> bool:
     if not isinstance(value, bool):
         raise WrongValue("true or false")
@@ -145,17 +215,33 @@ _PARSERS: dict[str, Callable[[object], Any]] = {
     "disk_mb": _whole(0, 16_777_216),
     "snapshots": _one_of(SNAPSHOTS),
     "max_tokens": _whole(1, 1024),
+    "max_lines": _whole(1, 100),
     "budget_ms": _whole(50, 600_000),
+    "alternatives": _whole(1, 5),
+    "automatic": _flag,
+    "delay_ms": _whole(0, 10_000),
+    "delay_lines_ms": _whole(0, 10_000),
+    "min_confidence": _share,
+    "disable_in": _places,
+    "languages": _languages,
+    "exclude": _patterns,
     "enable": _flag,
+    "statistics": _flag,
+    "status": _flag,
     "reports": _flag,
 }
+
+
+_LISTS = ("disable_in", "languages", "exclude")  # an environment variable of these is text, whatever it looks like
 
 
 def _set(settings: Settings, key: str, value: object, *, name: str, problems: list[str]) -> Settings:
     try:
         return replace(settings, **{key: _PARSERS[key](value)})
     except WrongValue as expected:
-        problems.append(f"{name}: expected {expected}, found {_shown(value)}; {getattr(settings, key)} is used")
+        used = getattr(settings, key)
+        used = list(used) if isinstance(used, tuple) else used
+        problems.append(f"{name}: expected {expected}, found {_shown(value)}; {used} is used")
         return settings
 
 

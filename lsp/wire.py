@@ -1,6 +1,6 @@
 """Our values as lsprotocol's and back. Knows both; decides nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -9,9 +9,12 @@ from lsprotocol import types
 from lsp.completion import Suggestion
 from lsp.documents import Document, Edit, Encoding, Position, new_document
 from lsp.frontend import Answered
+from lsp.insertion import Selected
 from lsp.session import Progress
+from lsp.suggester import Answer, Offer
 
 ENCODINGS: dict[str, Encoding] = {"utf-8": "utf-8", "utf-16": "utf-16", "utf-32": "utf-32"}
+ACCEPT = "codestral.accept"
 NO_INLINE = types.InlineCompletionList(items=[])
 NO_ITEMS = types.CompletionList(is_incomplete=True, items=[])
 
@@ -37,31 +40,79 @@ def to_position(position: types.Position) -> Position:
     return Position(position.line, position.character)
 
 
-def inline_list(suggestion: Suggestion | None) -> types.InlineCompletionList:
-    if suggestion is None or not suggestion.text:
+def to_selected(info: types.SelectedCompletionInfo | None) -> Selected | None:
+    if info is None:
+        return None
+    return Selected(info.text, to_position(info.range.start), to_position(info.range.end))
+
+
+def inline_list(answer: Answer) -> types.InlineCompletionList:
+    """The id of each item is the argument of its command, which editors run when it is accepted and send back with their events."""
+    if not answer.offers:
         return NO_INLINE
-    # The range is empty and given, because without one editors replace the word before the cursor.
-    return types.InlineCompletionList(
-        items=[types.InlineCompletionItem(insert_text=suggestion.text, range=_at_cursor(suggestion))]
-    )
+    # The range is given even when it is empty, because without one editors replace the word before the cursor.
+    items = [
+        types.InlineCompletionItem(
+            insert_text=offer.insertion.text,
+            range=_range_of(offer),
+            command=types.Command(title="", command=ACCEPT, arguments=[offer.suggestion.id]),
+        )
+        for offer in answer.offers
+    ]
+    return types.InlineCompletionList(items=items)
 
 
-def completion_list(suggestion: Suggestion | None, typed: str) -> types.CompletionList:
+def completion_list(answer: Answer, typed: str) -> types.CompletionList:
     """For the menu of an editor without ghost text: one item with the first line.
 
     `typed` is the word before the cursor, which such menus filter by.
     """
-    first_line = suggestion.text.split("\n", 1)[0] if suggestion is not None else ""
-    if suggestion is None or not first_line.strip():
+    offer = answer.offers[0] if answer.offers else None
+    first_line = offer.suggestion.text.split("\n", 1)[0] if offer is not None else ""
+    if offer is None or not first_line.strip():
         return NO_ITEMS
+    is_whole = first_line == offer.insertion.text
+    at = _to_lsp(offer.insertion.start)
     item = types.CompletionItem(
         label=typed + first_line,
         kind=types.CompletionItemKind.Text,
         detail="codestral-lsp",
         filter_text=typed + first_line,
-        text_edit=types.TextEdit(range=_at_cursor(suggestion), new_text=first_line),
+        text_edit=types.TextEdit(range=_range_of(offer) if is_whole else types.Range(at, at), new_text=first_line),
+        command=types.Command(title="", command=ACCEPT, arguments=[offer.suggestion.id]),
     )
     return types.CompletionList(is_incomplete=True, items=[item])
+
+
+def item_id(params: object) -> str | None:
+    """Of the item that an editor's event is about; None for an event that names none of ours."""
+    item = params.get("item") if isinstance(params, Mapping) else None
+    command = item.get("command") if isinstance(item, Mapping) else None
+    arguments = command.get("arguments") if isinstance(command, Mapping) else None
+    first = arguments[0] if isinstance(arguments, list) and arguments else None
+    return first if isinstance(first, str) else None
+
+
+def accepted_part(params: object) -> str | None:
+    """The beginning of an item's text that was accepted: `acceptedLength` counts UTF-16 units."""
+    item = params.get("item") if isinstance(params, Mapping) else None
+    length = params.get("acceptedLength") if isinstance(params, Mapping) else None
+    text = item.get("insertText") if isinstance(item, Mapping) else None
+    if not isinstance(text, str) or not isinstance(length, int) or length < 0:
+        return None
+    return text.encode("utf-16-le", "surrogatepass")[: 2 * length].decode("utf-16-le", "ignore").replace("\r\n", "\n")
+
+
+def item_text(params: object) -> str:
+    item = params.get("item") if isinstance(params, Mapping) else None
+    text = item.get("insertText") if isinstance(item, Mapping) else None
+    return text.replace("\r\n", "\n") if isinstance(text, str) else ""
+
+
+def uri_in(params: object) -> str | None:
+    document = params.get("textDocument") if isinstance(params, Mapping) else None
+    uri = document.get("uri") if isinstance(document, Mapping) else None
+    return uri if isinstance(uri, str) else None
 
 
 def report_object(suggestion: Suggestion | None) -> dict[str, Any] | None:
@@ -102,6 +153,9 @@ def progress_value(progress: Progress, *, name: str, is_first: bool) -> Progress
     return types.WorkDoneProgressReport(message=message, percentage=percentage)
 
 
-def _at_cursor(suggestion: Suggestion) -> types.Range:
-    at = types.Position(line=suggestion.position.line, character=suggestion.position.character)
-    return types.Range(start=at, end=at)
+def _range_of(offer: Offer) -> types.Range:
+    return types.Range(start=_to_lsp(offer.insertion.start), end=_to_lsp(offer.insertion.end))
+
+
+def _to_lsp(position: Position) -> types.Position:
+    return types.Position(line=position.line, character=position.character)

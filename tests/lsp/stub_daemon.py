@@ -6,7 +6,8 @@ It takes a lock as the real one does and writes one JSON line for each thing tha
 The environment tells it how to behave; the text of a completion is `<n>`, the number of the request, unless the
 prompt's last line holds an order: `#wait` answers when the client has gone, `#fail` answers 500, `#two` gives two
 lines, `#nothing` an empty text, `#stuck` one because of the text right of the cursor, and `#say WORDS#` gives the words,
-`#cut WORDS#` as well, cut off by the number of tokens.
+`#cut WORDS#` as well, cut off by the number of tokens, `#any A|B|C#` up to as many texts as were asked for, and
+`#over N WORDS#` the words in place of N characters right of the cursor.
 """
 
 import argparse
@@ -213,7 +214,18 @@ class Stub:
         why = "rest_of_line" if "#stuck" in order else None
         n_tokens = self.tokens.get(wanted.context or "", 0)
         stopped_by = "max_tokens" if said and said[1] == "cut" else "line"
-        return answer(response(text, context_tokens=n_tokens, empty_because=why, stopped_by=stopped_by))
+        several = re.search(r"#any (.*?)#", order)
+        over = re.search(r"#over (\d+) (.*?)#", order)
+        texts = several[1].split("|")[: wanted.n] if several else [over[2] if over else text]
+        return answer(
+            response(
+                *texts,
+                replaces=int(over[1]) if over else 0,
+                context_tokens=n_tokens,
+                empty_because=why,
+                stopped_by=stopped_by,
+            )
+        )
 
     async def cache(self, _: Request) -> Response:
         if message := os.environ.get("STUB_CACHE_FAILS"):
@@ -235,13 +247,16 @@ class Stub:
 
 
 def response(
-    text: str, *, context_tokens: int, empty_because: str | None, stopped_by: str = "line"
+    *texts: str, context_tokens: int, empty_because: str | None, stopped_by: str = "line", replaces: int = 0
 ) -> CompletionResponse:
     return CompletionResponse(
         id="cmpl-1",
         model="stub",
         created=0,
-        choices=[Choice(message=Message(content=text), finish_reason="stop")],
+        choices=[
+            Choice(message=Message(content=text), finish_reason="stop", index=n, replaces=replaces)
+            for n, text in enumerate(texts)
+        ],
         usage=Usage(prompt_tokens=context_tokens + 3, completion_tokens=2, total_tokens=context_tokens + 5),
         report=Report(
             context_tokens=context_tokens,

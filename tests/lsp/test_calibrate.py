@@ -247,7 +247,7 @@ def test_requests_have_the_daemons_window(place: Place, size: WindowSize | None)
     (place.repository / "b.py").write_text(text)
     client = ready(place, **env)
     client.open(uri_of(place), text)
-    client.suggest(uri_of(place), 150, 4)
+    client.suggest(uri_of(place), 150, 4, invoked=True)
     place.run("complete", "b.py:151:5", **env)
     for asked in place.wait_events("complete", 2):
         assert expected.suffix_chars - 6 <= len(asked["suffix"]) <= expected.suffix_chars

@@ -214,7 +214,7 @@ def test_a_path_may_have_colons() -> None:
 
 def test_status_and_stop(place: Place) -> None:
     assert (place.run("status").stdout, place.run("status").returncode) == ("no daemon runs\n", 0)
-    assert json.loads(place.run("status", "--json").stdout) == {"running": False, "daemons": []}
+    assert json.loads(place.run("status", "--json").stdout) == {"running": False, "daemons": [], "paused": None}
     assert (place.run("stop").stdout, place.run("stop").returncode) == ("no daemon runs for model bundled\n", 0)
     assert place.run("stop", "--all").stdout == "no daemon runs\n"
     window = '{"step": 300, "suffix_chars": 40}'

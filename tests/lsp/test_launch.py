@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from lsp_place import GARBAGE, PATIENCE_S, Place, answering, program, wait_until
 
+from daemon.protocol import PROTOCOL_VERSION
 from lsp.launch import is_alive, wait_gone
 
 OTHER_SERVICE = b'HTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\n{"service":"x","protocol":1}   '
@@ -89,7 +90,7 @@ def test_another_protocol_is_replaced(place: Place) -> None:
 def test_a_newer_protocol_twice_is_an_error(place: Place) -> None:
     done = place.run("complete", "b.py:2:5", STUB_PROTOCOL="9")
     assert (done.returncode, done.stderr.splitlines()[-1]) == (
-        1, "codestral-lsp: the daemon speaks protocol 9, expected 2; is there a second install?",
+        1, f"codestral-lsp: the daemon speaks protocol 9, expected {PROTOCOL_VERSION}; is there a second install?",
     )  # fmt: skip
 
 

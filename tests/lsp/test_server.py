@@ -47,7 +47,9 @@ def test_from_open_to_suggestion_with_the_repository(place: Place) -> None:
     client.open(uri_of(place), "x = first()\ny = ")
     answer = client.answer(client.suggest(uri_of(place), 1, 4))
     at = {"line": 1, "character": 4}
-    assert answer["result"] == {"items": [{"insertText": "<1>", "range": {"start": at, "end": at}}]}
+    (item,) = answer["result"]["items"]
+    (suggestion_id,) = item.pop("command")["arguments"]
+    assert (item, len(suggestion_id)) == ({"insertText": "<1>", "range": {"start": at, "end": at}}, 16)
     (context,) = place.events("context")
     (asked,) = place.events("complete")
     assert asked["context"] == context["id"]
@@ -87,7 +89,7 @@ def test_edits_arrive_exactly_in_every_encoding(place: Place, encoding: str) -> 
         uri, 2, {"range": {"start": at, "end": at}, "text": "𝒳"}, {"range": {"start": to, "end": to}, "text": "€"}
     )
     assert client.suggested(uri, 1, 2 if encoding != "utf-8" else 4) == ["<1>"]
-    assert client.suggested(uri, 0, 5 + 2 * width) == ["<2>"]
+    assert client.suggested(uri, 0, 5 + 2 * width, invoked=True) == ["<2>"]  # in the middle of a word
     first, second = place.events("complete")
     assert (first["prompt"], first["rest_of_line"], first["suffix"]) == ("s = '😀𝒳é'\n\f€", "", "end")
     assert (second["prompt"], second["rest_of_line"]) == ("s = '😀𝒳", "é'")

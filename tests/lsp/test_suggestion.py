@@ -157,3 +157,94 @@ def test_what_is_left_is_exactly_what_is_missing(
     start, end = document.offset(position), now.offset(cursor)
     assert now.text[:end] + left.suggestion.text == document.text[:start] + text
     assert now.text[end:] == document.text[start:]
+
+
+def follow(
+    made: str, text: str, change: tuple[int, int, str], *, each_key: bool = True, replaces: int = 0
+) -> str | None:
+    """What a change says, in a word: (start, end, text) replaces characters of the document, whose cursor is at `|`."""
+    shown = Shown(sends_each_key=each_key)
+    document, suggestion = suggestion_at(made, text)
+    shown.keep(document, replace(suggestion, id="x", replaces=replaces))
+    start, end, new = change
+    edit = Edit(new, document.position(start), document.position(end))
+    event = shown.follow(document.edited([edit], 2), [edit])
+    return None if event is None else f"{event.kind} {event.n_chars}"
+
+
+FOLLOWED = [
+    ("x = |\n", "foo(bar)", (4, 4, "f"), None),  # typed
+    ("x = |\n", "foo(bar)", (4, 4, "foo"), "partly 3"),
+    ("x = |\n", "foo(bar)", (4, 4, "foo(bar)"), "accepted 8"),
+    ("x = |\n", "foo(bar)", (4, 4, "foo(bar"), "partly 7"),
+    ("x = |\n", "foo(bar)", (4, 4, "food"), None),  # does not agree
+    ("x = |\n", "foo(bar)", (3, 4, ""), "rejected 0"),
+    ("x = |\n", "foo(bar)", (0, 4, ""), "rejected 0"),
+    ("x = |\ny", "foo(bar)", (5, 6, ""), None),  # elsewhere
+    ("x = |\n", "foo(bar)", (3, 4, " foo(bar)"), "accepted 8"),  # as a menu replaces what it completes
+    ("f(|)\n", "a, b):", (2, 3, "a, b):"), "accepted 6"),
+    ("f(|)\n", "a, b", (2, 2, "a, b"), "accepted 4"),
+    ("if x:|\n", "\n    a\n    b", (5, 5, "\n    "), None),  # Enter and what the editor indents
+    ("if x:|\n", "\n    a\n    b", (5, 5, "\n    a\n"), "partly 7"),
+    ("if x:|\r\ny\r\n", "\n    a\n    b", (5, 5, "\r\n    a\r\n    b"), "accepted 12"),
+    ("x = |\n", "f(y)", (4, 4, "f()"), "partly 2"),  # two characters, and a closer that the editor put there
+]
+
+
+@pytest.mark.parametrize(("made", "text", "change", "said"), FOLLOWED, ids=range(len(FOLLOWED)))
+def test_what_a_change_says(made: str, text: str, change: tuple[int, int, str], said: str | None) -> None:
+    replaces = 1 if said == "accepted 6" else 0
+    assert follow(made, text, change, replaces=replaces) == said
+
+
+def test_an_editor_that_collects_keys_has_accepted_only_what_nobody_types_at_once() -> None:
+    for new, said in [("f", None), ("fo", None), ("foo", None), ("foo(bar)", "accepted 8")]:
+        assert follow("x = |\n", "foo(bar)", (4, 4, new), each_key=False) == said
+    assert follow("x = |\n", "ab", (4, 4, "ab"), each_key=False) is None
+
+
+def test_what_was_turned_down_stays_so_at_its_place() -> None:
+    shown = Shown()
+    document, suggestion = suggestion_at("a\nx = |\n", "foo(bar)")
+    suggestion = replace(suggestion, id="x")
+    shown.keep(document, suggestion)
+    assert not shown.is_turned_down(document, suggestion)
+    assert not shown.turned_down("another")
+    assert shown.turned_down("x")
+    assert shown.is_turned_down(document, suggestion)
+    further, rest_of_it = suggestion_at("a\nx = fo|\n", "o(bar)")  # the same line in the end
+    assert shown.is_turned_down(further, rest_of_it)
+    for marked, text in [("b\nx = |\n", "foo(bar)"), ("a\nx = |\n", "foo(baz)"), ("a\ny = |\n", "foo(bar)")]:
+        assert not shown.is_turned_down(*suggestion_at(marked, text))
+    shown.forget("u")
+    assert not shown.is_turned_down(document, suggestion)
+
+
+REPLACED = [
+    # the document, characters replaced, the document later, what is left and how many characters it replaces then
+    ("f(|)\n", 1, "f(a|)\n", "b):", 1),
+    ("f(|)\n", 1, "f(ab)|\n", ":", 0),  # typed over
+    ("f(|)\n", 0, "f(a|)\n", "b):", 0),
+    ("f(|)\n", 1, "f(a|]\n", None, 0),
+]
+
+
+@pytest.mark.parametrize(("made", "n", "later", "left", "n_left"), REPLACED, ids=range(len(REPLACED)))
+def test_closers_are_typed_over(made: str, n: int, later: str, left: str | None, n_left: int) -> None:
+    shown = Shown()
+    document, suggestion = suggestion_at(made, "ab):")
+    shown.keep(document, replace(suggestion, replaces=n))
+    now, offset = parsed(later)
+    found = shown.rest(now, now.position(offset), is_wanted_anew=False)
+    assert (None if found is None else (found.suggestion.text, found.suggestion.replaces)) == (
+        None if left is None else (left, n_left)
+    )
+
+
+def test_automatic_closers_are_replaced_when_they_close_what_was_typed() -> None:
+    for later, left in [("x = f(|)", ("y)", 1)), ("x = f(|]", None), ("x = f|)", None)]:
+        shown = Shown()
+        shown.keep(*suggestion_at("x = |", "f(y)"))
+        document, offset = parsed(later)
+        found = shown.rest(document, document.position(offset), is_wanted_anew=False)
+        assert (None if found is None else (found.suggestion.text, found.suggestion.replaces)) == left
