@@ -136,7 +136,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     current: float = 1.0  # share of the context's tokens that the answer's state has read in their current text
     drafted: int = 0  # tokens that a lookup proposed and the model checked
     accepted: int = 0  # of those, the ones it would have said itself
-    stopped_by: str  # "line" | "eos" | "stop" | "repetition" | "max_tokens" | "time" | "cancelled" | "nothing", or a word of daemon.trim.Overrun
+    stopped_by: str  # "line" | "eos" | "stop" | "repetition" | "max_tokens" | "time" | "cancelled" | "nothing", or a word of daemon.overrun.Overrun
     ms: Timings
     # Why nothing is suggested, though the model was asked to the end: "blank": it ends the line here; "rest_of_line": what it says does not lead
     # up to the text right of the cursor; "present": all that it says stands there already; "next_line": the line below would stand there twice;

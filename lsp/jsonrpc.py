@@ -107,6 +107,7 @@ class Protocol(LanguageServerProtocol):
 
     @lsp_method(types.TEXT_DOCUMENT_DID_CLOSE)
     def lsp_text_document__did_close(self, params: types.DidCloseTextDocumentParams) -> _Handled:
+        self._styles.pop(params.text_document.uri, None)
         yield self._handler(types.TEXT_DOCUMENT_DID_CLOSE), (params,), None
 
     def _handler(self, method: str) -> Callable[..., Any]:

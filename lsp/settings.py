@@ -48,7 +48,7 @@ class Settings:
     automatic: bool = True  # False: only when asked for by name
     delay_ms: int = 50  # at least, from the last edit until a new suggestion of one line is shown
     delay_lines_ms: int = 150  # the same for one of several lines
-    min_confidence: float = 0.0  # below which nothing is shown
+    min_confidence: float = 0.2  # below which nothing is shown, unless it is asked for by name (docs/log.md)
     disable_in: tuple[str, ...] = ()  # of PLACES
     languages: Mapping[str, bool] = field(
         default_factory=dict
