@@ -4,10 +4,13 @@
 #   TORCH_FLAGS="--index-url URL"    where torch comes from: the URL that PyTorch's install page gives for CPU, CUDA or ROCm
 #   TORCH=torch==2.13.0              which torch
 #   ARGS="-k window"                 more words for pytest
+#   EDITORS="helix emacs"            which editors `make editors` installs and `make test-editors` tests
+#   NVIM_0_12= NVIM_0_10= HX= EMACS= CHROMIUM=PATH   programs that are there already, instead of installing them
 
 PYTHON ?= python3
 TORCH_FLAGS ?=
 ARGS ?=
+EDITORS ?= neovim vscode helix emacs
 
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq install
@@ -24,16 +27,22 @@ else
 TORCH ?= $(PINNED_TORCH)
 endif
 
-.PHONY: help setup test check format demo peers clean
+.PHONY: help setup test editors test-editors check format demo peers clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
 
 setup: .venv/.setup ## make .venv with the program: .venv/bin/codestral-lsp
 
 test: .venv/.dev ## run all tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+editors: .venv/.dev ## install the editors that test-editors drives, into build/editors (1.5 GB; Chromium by apt, where there is none)
+	@PYTHON=$(BIN)/python tests/editors/install.sh $(EDITORS)
+
+test-editors: editors ## type into real editors: Neovim, VS Code, Helix and Emacs
+	@$(BIN)/python -m pytest -m editors tests/editors/test_frame.py $(foreach editor,$(EDITORS),$(wildcard tests/editors/$(editor) tests/editors/other/test_$(editor).py)) $(ARGS)
 
 check: .venv/.dev ## check format, lint and types
 	@$(BIN)/ruff format --check .

@@ -53,11 +53,14 @@ def figures(played: Sequence[Played], alone: Mapping[str, int], ended: Sequence[
 
 
 def breaking(played: Sequence[Played]) -> dict[str, Any]:
-    """Of the suggestions that were shown in a text that parsed: how many would not leave it so."""
-    verdicts = [is_broken(judged, each) for each in played for judged in each.shown]
+    """Of the suggestions that were shown in a text that parsed: how many would not leave it so, and how many of those and of the others were right."""
+    judged = [(is_broken(each, of), each.worth in ("all", "part")) for of in played for each in of.shown]
+    right = {verdict: [is_right for given, is_right in judged if given is verdict] for verdict in (True, False)}
     return {
-        "judged_by_parser": sum(verdict is not None for verdict in verdicts),
-        "breaking_share": share(verdicts.count(True), len(verdicts) - verdicts.count(None)),
+        "judged_by_parser": sum(map(len, right.values())),
+        "breaking_share": share(len(right[True]), sum(map(len, right.values()))),
+        "right_of_breaking_share": share(sum(right[True]), len(right[True])),
+        "right_of_others_share": share(sum(right[False]), len(right[False])),
     }
 
 
