@@ -38,7 +38,7 @@ setup: .venv/.setup ## make .venv with the program: .venv/bin/codestral-lsp
 test: .venv/.dev ## run all tests
 	@$(BIN)/python -m pytest $(ARGS)
 
-editors: .venv/.dev ## install the editors that test-editors drives, into build/editors (1.5 GB; Chromium by apt, where there is none)
+editors: .venv/.dev ## install the editors that test-editors drives, into build/editors (1.1 GB; Chromium by apt, where there is none)
 	@PYTHON=$(BIN)/python tests/editors/install.sh $(EDITORS)
 
 test-editors: editors ## type into real editors: Neovim, VS Code, Helix and Emacs

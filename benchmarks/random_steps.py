@@ -262,7 +262,7 @@ class Madness:
         assert value is not None and other is not None
         same = torch.equal(value.logits, other.logits) and all(map(torch.equal, value.state, other.state))
         trim = Trim(request)
-        again = self.cold.decode(
+        again, *_ = self.cold.decode(
             request, plan.ground, cold, other, trim=trim, cancelled=lambda: False, started=time.monotonic()
         )
         if not same or trim.outcome(again.text).text != made.text or again.ids != made.generated.ids:

@@ -4,8 +4,9 @@ What somebody is typing does not parse, so "parsed before" has to be said with c
 
 - A text is as good as its better half: as it stands, or with the cursor's line blank, which is the file as it was before that line was begun. The fewer
   errors of the two are what it had before.
-- An insertion may begin what the lines to come will end: `for (...) {`, `call(`, a comment, Ruby's `do`. It has the fewest errors of: as it stands; with
-  what the inserted text left open closed behind it, as it could be; with what the whole line left open closed at the line's end.
+- An insertion may begin what the lines to come will end: `for (...) {`, `call(`, a comment, Ruby's `do`, a decorator. It has the fewest errors of: as it
+  stands; with what the inserted text left open closed behind it, as it could be; with what the whole line left open closed at the line's end.
+- What goes on with a string or comment of several lines and does not end it breaks nothing.
 - It *breaks* the text if it has more errors after than before.
 
 An error is what tree-sitter says it is: a part that fits nowhere, or a token that had to be made up. Knows syntax trees; does not know suggestions, models.
@@ -37,7 +38,7 @@ _ENDS = {
     "csharp": "cs",
     "php": "php",
     "ruby": "rb",
-    "c": "c",
+    "c": "h",  # C++'s grammar: it reads C as well, and a header that an editor calls C may be either
     "cpp": "cpp",
     "cuda-cpp": "cu",
     "cuda": "cu",
@@ -47,6 +48,8 @@ _CLOSES = {"(": ")", "[": "]", "{": "}"}
 _MULTI = {'"""': '"""', "'''": "'''", "/*": "*/", "`": "`"}  # strings and comments of several lines
 _TAG = re.compile(r"(?<![\w)\]])<(?P<begins>[A-Za-z][\w.]*)?(?:\s[^<>]*)?(?<![/=])>|</(?P<ends>[A-Za-z][\w.]*)?>")
 _WITH_SEMICOLONS = ("c", "cpp", "csharp", "cuda", "cuda-cpp", "java", "php", "rust")  # that end every statement
+# What a line may need below it: Ruby's blocks their end, a decorator what it decorates.
+_BELOW = {"ruby": "end", "python": "def x(): pass", "typescript": "class X {}", "javascript": "class X {}"}
 _WITH_TAGS = ("javascript", "javascriptreact", "typescriptreact")
 
 
@@ -83,6 +86,8 @@ class Parsed:
         """Whether there are more errors once `inserted` stands at `offset` in place of `replaces` characters."""
         if self.n_errors is None:
             return None
+        if self._is_prose(offset, inserted):
+            return False
         before = self._errors_before(offset)
         for text, end in self._endings(offset, inserted, replaces=replaces):
             after = self._errors_with(offset, end, text)
@@ -91,6 +96,11 @@ class Parsed:
             if after <= before:
                 return False
         return True
+
+    def _is_prose(self, offset: int, inserted: str) -> bool:
+        """Whether it goes on with a string or comment of several lines and does not end it. If nothing ends that yet, it would be read as code."""
+        found = inside(self._text, offset, family_of(self._language))
+        return found.kind != "code" and found.is_multi and not any(end in inserted for end in _MULTI.values())
 
     def _errors_before(self, offset: int) -> int | None:
         """The fewer of those of the text as it stands and with the cursor's line blank."""
@@ -118,8 +128,9 @@ class Parsed:
         if also:
             lines = (f"{inserted}{filler}{closed}{rest}{also}" for filler in fillers)
             yield from ((line + stop, line_end) for line in lines for stop in stops)
-        if self._language == "ruby":
-            yield f"{inserted}{closed}{rest}{also}\nend", line_end
+        below = _BELOW.get(self._language, "")
+        if below == "end" or (below and (typed + inserted).lstrip().startswith("@")):
+            yield f"{inserted}{closed}{rest}{also}\n{_indent(typed + inserted)}{below}", line_end
 
     def _errors_with(self, start: int, end: int, text: str) -> int | None:
         """Errors with `text` from `start` to `end`, both in characters."""
@@ -171,6 +182,10 @@ def _left_open(text: str, language: str) -> str:
             while tags.pop() != (match["ends"] or ""):
                 continue
     return "".join(f"</{tag}>" for tag in reversed(tags)) + closers
+
+
+def _indent(line: str) -> str:
+    return line[: len(line) - len(line.lstrip())]
 
 
 def _line_around(text: str, offset: int) -> tuple[int, int]:

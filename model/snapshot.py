@@ -25,6 +25,7 @@ from model.state import Mamba2State
 
 SNAPSHOT_FORMATS = ("fp16", "fp32", "int8")
 ORDERS = ("np", "pn")  # of the last two axes in memory
+TOP_SCALE, TOP_FP16 = 2.0**112, 32752.0  # above this scale, this is the largest number in fp16 that fp32 holds scaled
 DTYPES = {"fp16": np.dtype(np.float16), "fp32": np.dtype(np.float32), "int8": np.dtype(np.int8)}
 FP32 = np.dtype(np.float32)
 LARGEST_FP16 = 65504.0
@@ -78,7 +79,10 @@ def to_arrays(state: Mamba2State, logits: Tensor, format: str) -> dict[str, np.n
         elif format == "fp16":
             scale = _powers_of_two(largest)
             tensors["scale"][i].copy_(scale)
-            tensors[name][i].copy_(torch.mul(layer, scale.reciprocal()[:, None, None], out=work))
+            torch.mul(layer, scale.reciprocal()[:, None, None], out=work)
+            if float(scale.max()) > TOP_SCALE:  # fp16 would round up what is next to fp32's largest number, to more than fp32 holds
+                work.clamp_(-TOP_FP16, TOP_FP16)
+            tensors[name][i].copy_(work)
         else:
             rows, columns = _to_int8(layer, _powers_of_two(largest), work)
             tensors[name][i].copy_(work)

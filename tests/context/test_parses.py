@@ -60,6 +60,13 @@ ROWS = [
     ("python", PYTHON, "x = foo(|)", "a, {", False),
     ("python", PYTHON, "|", "return [", False),
     ("python", PYTHON, "|", '"""Doc', False),
+    ("python", PYTHON, "|", "@property", False),
+    ("python", PYTHON, "@|", "lru_cache(maxsize=1, key=(", False),
+    ("python", PYTHON, "|", "@property foo", True),
+    # goes on with a string or comment of several lines, also where nothing ends it yet
+    ("python", "%s", 'def f():\n    """Does what|', " it (says", False),
+    ("python", "%s", 'def f():\n    """Does what|', ' it says"""', False),
+    ("c", "%s\nint f(void);\n", "/* what|", " it (says", False),
     ("python", PYTHON, "|", "x = {'a': [1, (", False),
     ("python", PYTHON, "|", "for b in a:\n            print(b)\n", False),
     ("python", PYTHON, "|", "for b in a:\n            print(b\n", False),

@@ -23,7 +23,8 @@ run() {
   shift 3
   echo "installing $name ($size)"
   if ! said=$("$@" 2>&1); then
-    problems+=("$name is not installed: $(tail -n 1 <<<"${said:-it left no message}"); $variable=PATH names one")
+    said=$(tail -n 1 <<<"${said:-it left no message}")
+    problems+=("$name is not installed: ${said#error: }; $variable=PATH names one")
   fi
 }
 
