@@ -27,6 +27,8 @@ class Board:
 
     def start(self) -> None:
         """From now on the editor listens."""
+        if self._pause.paused() is not None:
+            self.look_at_pause()
         if self._notify is not None and self._poll is None:
             self._poll = asyncio.get_running_loop().create_task(self._poll_pause())
 
@@ -79,5 +81,5 @@ class Board:
 
     async def _poll_pause(self) -> None:
         while True:
-            self.look_at_pause()
             await asyncio.sleep(PAUSE_POLL_S)
+            self.look_at_pause()

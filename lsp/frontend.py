@@ -94,6 +94,7 @@ class FrontEnd:
         )
         self._relations = Relations(self._documents.get)
         self._current: str | None = None  # the document that the user is in
+        self._is_told_focus = False  # the editor says which one that is
         self._unsaved: dict[
             str, asyncio.TimerHandle
         ] = {}  # documents edited since they were saved, until they are left alone
@@ -201,7 +202,8 @@ class FrontEnd:
             self.ledger.partly_accepted(suggestion_id, n_before + len(part), part="line" if "\n" in part else "word")
 
     def focused(self, uri: str | None) -> None:
-        """The user looks at this document, or at none."""
+        """The user looks at this document, or at none, as an editor says that can. It may open and change others behind the user's back."""
+        self._is_told_focus = True
         if uri is not None and uri in self._documents:
             self._turn_to(uri)
         self._show_focus(uri)
@@ -297,7 +299,7 @@ class FrontEnd:
     def _turn_to(self, uri: str) -> None:
         """Whatever the user was in before is left alone now."""
         left, self._current = self._current, uri
-        if left != uri:
+        if left != uri and not self._is_told_focus:
             self._show_focus(uri)
         if left is not None and left != uri:
             self._left_alone(left)

@@ -85,7 +85,7 @@ class Server(LanguageServer):
             tell=self.tell if settings.reports else None,
             statistics=Statistics(is_on=settings.statistics and settings.enable),
             notify=self.tell_status if settings.status or _knows_status(self.client_name) else None,
-            sends_each_key=_sends_each_key(self.client_name),
+            sends_each_key=_is_code(self.client_name),
         )
 
     def open_folder(self, uri: str) -> None:
@@ -325,14 +325,14 @@ def _version() -> str:
         return "unknown"
 
 
-def _sends_each_key(client: str) -> bool:
-    """VS Code and what is built on it tell of each key; Neovim and others collect keys for a moment."""
-    return "code" in client.lower()
+def _is_code(client: str) -> bool:
+    """VS Code and what is built on it: these tell of each key, while Neovim and others collect keys for a moment."""
+    return any(name in client.lower() for name in ("code", "codium", "cursor", "windsurf"))
 
 
 def _knows_status(client: str) -> bool:
     """Some editors warn their users of a notification that they do not know."""
-    return "code" in client.lower() or client == "Neovim"
+    return _is_code(client) or client == "Neovim"
 
 
 async def _watch_files(ls: Server) -> None:

@@ -80,7 +80,9 @@ def to_arrays(state: Mamba2State, logits: Tensor, format: str) -> dict[str, np.n
             scale = _powers_of_two(largest)
             tensors["scale"][i].copy_(scale)
             torch.mul(layer, scale.reciprocal()[:, None, None], out=work)
-            if float(scale.max()) > TOP_SCALE:  # fp16 would round up what is next to fp32's largest number, to more than fp32 holds
+            if (
+                float(scale.max()) > TOP_SCALE
+            ):  # fp16 would round up what is next to fp32's largest number, to more than fp32 holds
                 work.clamp_(-TOP_FP16, TOP_FP16)
             tensors[name][i].copy_(work)
         else:
