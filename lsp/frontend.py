@@ -95,6 +95,7 @@ class FrontEnd:
         self._relations = Relations(self._documents.get)
         self._current: str | None = None  # the document that the user is in
         self._is_told_focus = False  # the editor says which one that is
+        self._focused: str | None = None  # what it has said
         self._unsaved: dict[
             str, asyncio.TimerHandle
         ] = {}  # documents edited since they were saved, until they are left alone
@@ -110,6 +111,8 @@ class FrontEnd:
 
     def opened(self, document: Document) -> None:
         self._documents[document.uri] = document
+        if self._focused == document.uri:  # in another language than before, perhaps
+            self._show_focus(document.uri)
         path = path_of(document.uri)
         if path is None or not self.settings.enable:
             return
@@ -126,7 +129,7 @@ class FrontEnd:
             logger.warning("%s: changed without having been opened", uri)
             return
         document = self._documents[uri] = document.edited(edits, version)
-        self.suggester.changed(document, edits, lambda position: self._question(document, position))
+        self._note_change(document, edits)
         path = path_of(uri)
         session = self._session_of(path)
         if path is None or session is self._alone:
@@ -165,6 +168,7 @@ class FrontEnd:
             timer.cancel()
         if self._current == uri:
             self._current = None
+            self._show_focus(None)
         if (path := path_of(uri)) is not None:
             self._session_of(path).closed(path)
 
@@ -188,7 +192,11 @@ class FrontEnd:
             return Answer()
         self._turn_to(uri)
         question = self._question(document, position, is_by_name=is_by_name, selected=selected, style=style)
-        answer = await self.suggester.suggest(question)
+        try:
+            answer = await self.suggester.suggest(question)
+        except Exception:  # a fault of ours, which must not cost the editor its answer
+            logger.exception("%s: no suggestion", uri)
+            return Answer()
         if answer.made is not None:
             self._count(document, answer, ms=1000 * (time.perf_counter() - started))
         return answer
@@ -203,10 +211,17 @@ class FrontEnd:
 
     def focused(self, uri: str | None) -> None:
         """The user looks at this document, or at none, as an editor says that can. It may open and change others behind the user's back."""
-        self._is_told_focus = True
+        self._is_told_focus, self._focused = True, uri
         if uri is not None and uri in self._documents:
             self._turn_to(uri)
         self._show_focus(uri)
+
+    def _note_change(self, document: Document, edits: Sequence[Edit]) -> None:
+        """What a change says of the suggestion that was shown."""
+        try:
+            self.suggester.changed(document, edits, lambda position: self._question(document, position))
+        except Exception:  # a fault of ours, which must not cost the document its change
+            logger.exception("%s: what becomes of its suggestion", document.uri)
 
     async def reconnect(self) -> None:
         """The daemon was ended. The next one is told everything again."""
@@ -254,8 +269,8 @@ class FrontEnd:
             style=style,
         )
 
-    async def _logged(self, asking: Awaitable[list[Suggestion]], uri: str) -> list[Suggestion]:
-        """A suggestion that fails is a line in the log and a word in the status bar, and nothing on the screen."""
+    async def _logged(self, asking: Awaitable[list[Suggestion]], uri: str) -> list[Suggestion] | None:
+        """A suggestion that fails is a line in the log and a word in the status bar, and nothing on the screen: None."""
         request = object()
         self.board.begun(request)
         try:
@@ -273,15 +288,15 @@ class FrontEnd:
             self.board.failed(request, f"an internal error ({type(error).__name__})")
         finally:
             self.board.dropped(request)
-        return []
+        return None
 
     def _count(self, document: Document, answer: Answer, *, ms: float) -> None:
         made = answer.made
         assert made is not None
         self._last[document.uri] = made
         self.ledger.answered(made, language=document.language, ms=ms)
-        for offer in answer.offers[:1]:
-            self.ledger.given(offer.suggestion, language=document.language)
+        for number, offer in enumerate(answer.offers):
+            self.ledger.given(offer.suggestion, language=document.language, is_first=number == 0)
         if self._tell is not None:
             self._tell(Answered(document.uri, document.version, made, ms))
 

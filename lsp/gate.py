@@ -25,7 +25,7 @@ MAX_LINE_CHARS = 5000  # of the cursor's line
 MAX_MEAN_LINE_CHARS, MIN_MINIFIED_CHARS = 300, 2000
 MAX_REPLACED_SHARE = 0.2  # of a text's characters that no decoder could make sense of
 
-Before = Literal["typed", "deleted", "accepted"]
+Before = Literal["typed", "deleted"]
 
 # What editors show in a text field or a buffer that holds no code. Cells of notebooks, unsaved and other buffers are none of these.
 _SCHEMES = {
@@ -140,8 +140,6 @@ class Gate:
             return "in the middle of a word"
         if before == "deleted":
             return "right after a deletion"
-        if before == "accepted":
-            return "right after an accepted suggestion"
         return None
 
     def _why_by_name(self, document: Document, *, path: Path | None, root: Path | None) -> str | None:

@@ -21,6 +21,8 @@ from lsp.style import Style
 
 logger = logging.getLogger(__name__)
 
+MAX_STYLES = 256  # documents whose indentation is remembered
+
 _TRIGGER_KINDS = tuple(kind.value for kind in types.InlineCompletionTriggerKind)
 _Handled = Generator[Any, Any, None]
 
@@ -84,6 +86,8 @@ class Protocol(LanguageServerProtocol):
         if isinstance(options, dict) and isinstance(uri, str):
             size, spaces = options.get("tabSize"), options.get("insertSpaces")
             if isinstance(size, int) and 0 < size <= 64 and isinstance(spaces, bool):
+                if len(self._styles) >= MAX_STYLES:  # an editor that never closes a document
+                    self._styles.clear()
                 self._styles[uri] = Style(tab_size=size, insert_spaces=spaces)
 
     def _refusal(self, method: str) -> JsonRpcException | None:

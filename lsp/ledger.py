@@ -37,13 +37,13 @@ class Ledger:
             n_tokens_fed=0 if suggestion.is_reused else suggestion.report.tokens_fed,
         )
 
-    def given(self, suggestion: Suggestion, *, language: str) -> None:
-        """It was sent to the editor, which shows it."""
+    def given(self, suggestion: Suggestion, *, language: str, is_first: bool) -> None:
+        """It was sent to the editor, which shows the first of several."""
         if suggestion.id not in self._given:
             self._given[suggestion.id] = _Given(language, len(suggestion.text))
             while len(self._given) > REMEMBERED:
                 self._given.popitem(last=False)
-        if not self._is_told:
+        if is_first and not self._is_told:
             self._show(suggestion.id)
 
     def n_chars_of(self, suggestion_id: str) -> int:

@@ -13,6 +13,7 @@ from daemon.protocol import SocketError
 from lsp.launch import Daemon, LaunchError
 
 RETRY_S = 30.0
+RENEW_S = 5.0  # that an attempt which is under way may take to see that its daemon is gone
 
 Connect = Callable[[], Awaitable[Daemon]]
 
@@ -56,8 +57,11 @@ class Link:
 
     async def renew(self) -> None:
         """Whoever asks next connects anew, whatever is known by now: the user has asked for it."""
+        attempt = self._attempt
+        if attempt is not None:  # whoever waits for it must not be cancelled
+            await asyncio.wait({attempt}, timeout=RENEW_S)
         self._failure = None
-        if self._attempt is not None and self._attempt.done():
+        if attempt is not None and attempt is self._attempt and attempt.done():
             await self.close()
 
     async def close(self) -> None:
@@ -73,7 +77,8 @@ class Link:
         try:
             daemon = await self._connect()
         except BaseException as failure:
-            self._attempt = None
+            if self._attempt is asyncio.current_task():
+                self._attempt = None
             if isinstance(failure, LaunchError | SocketError):
                 self._failure, self._failed_at = failure, time.monotonic()
             raise

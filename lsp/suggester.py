@@ -32,7 +32,8 @@ from lsp.turns import Turns
 
 logger = logging.getLogger(__name__)
 
-Asking = Callable[[Awaitable[list[Suggestion]], str], Awaitable[list[Suggestion]]]
+# What was made, or None where asking has failed.
+Asking = Callable[[Awaitable[list[Suggestion]], str], Awaitable[list[Suggestion] | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Question:
 
     @property
     def key(self) -> tuple[object, ...]:
-        return id(self.document), self.position, self.is_by_name, self.selected
+        return self.document, self.position, self.is_by_name, self.selected
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,10 @@ class Answer(NamedTuple):
 
 
 NOTHING = Answer()
+
+
+class _Failed(Exception):
+    """The model could not be asked, which has been logged. A question that was asked ahead and failed is asked again."""
 
 
 class _Made(NamedTuple):
@@ -100,6 +105,7 @@ class Suggester:
         self.shown = Shown(sends_each_key=sends_each_key)
         self._turns: Turns[_Made] = Turns()
         self._edited_at: dict[str, float] = {}
+        self._current: dict[str, Document] = {}  # as they are by now, of those that were asked about
         self._only_deleted: set[str] = (
             set()
         )  # documents of which the last change took something away and put nothing there
@@ -107,6 +113,7 @@ class Suggester:
     async def suggest(self, question: Question) -> Answer:
         """Never raises but for cancellation. A newer question of the document ends this one, which is then answered with nothing at once."""
         uri, path, root = question.document.uri, question.path, question.session.root
+        self._current[uri] = question.document
         why = self.gate.why_off(question.document, path=path, root=root)
         if why is None and not question.is_by_name and self._pause.paused() is not None:
             why = "paused"
@@ -136,9 +143,12 @@ class Suggester:
             max_lines=self._settings.max_lines if place.is_multi else 1,
             n=self._settings.alternatives if question.is_by_name else 1,
         )
-        made = await self._turns.ask(uri, question.key, lambda: self._ask(asked, wanted))
-        if made is None:
-            return NOTHING
+        try:
+            made = await self._turns.ask(uri, question.key, lambda: self._ask(asked, wanted))
+        except _Failed:
+            made = _Made(None, ())
+        if made is None or uri not in self._current or self._current[uri] is not question.document:
+            return NOTHING  # of a text that is no more
         fit = made.fit
         if rest is not None and not goes_on(rest.suggestion, fit[0] if fit else None):
             return Answer(self._offers(question, rest.suggestions), rest.suggestion)
@@ -149,7 +159,7 @@ class Suggester:
     def changed(self, document: Document, edits: Sequence[Edit], next_question: Callable[[Position], Question]) -> None:
         """An open document has become this. After an accepted suggestion the next one is asked for before the editor does."""
         uri = document.uri
-        self._edited_at[uri] = time.monotonic()
+        self._edited_at[uri], self._current[uri] = time.monotonic(), document
         (self._only_deleted.add if only_deletes(edits) else self._only_deleted.discard)(uri)
         event = self.shown.follow(document, edits)
         if event is None:
@@ -178,6 +188,7 @@ class Suggester:
         self.shown.forget(uri)
         self.gate.forget(uri)
         self._edited_at.pop(uri, None)
+        self._current.pop(uri, None)
         self._only_deleted.discard(uri)
 
     def close(self) -> None:
@@ -211,6 +222,8 @@ class Suggester:
             related=question.related,
         )
         made = await self._asking(asking, document.uri)
+        if made is None:
+            raise _Failed
         fit = [_styled(each, question) for each in made if each.text.strip()]
         if question.is_by_name:
             fit = self._ranked(question, fit)

@@ -115,7 +115,7 @@ class Shown:
             return None
         taken = shown_by_id[left[0].id]
         n_chars = len(taken.text) - len(left[0].text)
-        is_typed = n_chars < _AT_ONCE if not self._sends_each_key else n_chars == 1 or not edit.text.strip()
+        is_typed = n_chars < _AT_ONCE if not self._sends_each_key else n_chars <= 1 or not edit.text.strip()
         if not left[0].text:
             self._made.pop(document.uri, None)
             return None if is_typed else Event("accepted", taken, n_chars, position)

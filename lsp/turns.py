@@ -74,7 +74,7 @@ class Turns(Generic[_Answer]):
         self, name: str, question: Hashable, asking: Callable[[], Coroutine[Any, Any, _Answer]]
     ) -> _Turn[_Answer]:
         older = self._turns.get(name)
-        if older is not None and older.question == question and not older.task.cancelled():
+        if older is not None and older.question == question and not _has_failed(older.task):
             return older
         self.end(name)
         task = asyncio.ensure_future(asking())
@@ -86,3 +86,7 @@ class Turns(Generic[_Answer]):
     def _drop(self, name: str, turn: _Turn[_Answer]) -> None:
         if self._turns.get(name) is turn:
             del self._turns[name]
+
+
+def _has_failed(task: "asyncio.Task[Any]") -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)

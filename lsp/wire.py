@@ -72,6 +72,8 @@ def completion_list(answer: Answer, typed: str) -> types.CompletionList:
     if offer is None or not first_line.strip():
         return NO_ITEMS
     is_whole = first_line == offer.insertion.text
+    if not is_whole and offer.suggestion.replaces:  # its range and its first line do not belong together
+        return NO_ITEMS
     at = _to_lsp(offer.insertion.start)
     item = types.CompletionItem(
         label=typed + first_line,

@@ -83,7 +83,8 @@ def to_arrays(state: Mamba2State, logits: Tensor, format: str) -> dict[str, np.n
             if (
                 float(scale.max()) > TOP_SCALE
             ):  # fp16 would round up what is next to fp32's largest number, to more than fp32 holds
-                work.clamp_(-TOP_FP16, TOP_FP16)
+                top = torch.where(scale > TOP_SCALE, TOP_FP16, LARGEST_FP16)[:, None, None]
+                torch.clamp(work, -top, top, out=work)
             tensors[name][i].copy_(work)
         else:
             rows, columns = _to_int8(layer, _powers_of_two(largest), work)

@@ -168,7 +168,6 @@ AT_CURSOR: list[tuple[str, int, dict[str, Any], str | None, str | None]] = [
     ),
     ("x", 1, {"automatic": False}, "only when asked for, by your settings", None),
     ("x", 1, {"before": "deleted"}, "right after a deletion", None),
-    ("x", 1, {"before": "accepted"}, "right after an accepted suggestion", None),
 ]
 
 

@@ -75,10 +75,19 @@ async def test_what_was_begun_ahead_is_taken_over_or_ended(is_taken: bool) -> No
     turns.begin("d", 1, asked("ahead"))
     await settle()
     assert turns.is_under_way("d")
-    asked.go.set()
+    waiting = asyncio.ensure_future(turns.ask("d", 1 if is_taken else 2, asked("later")))
     await settle()
-    assert await turns.ask("d", 1 if is_taken else 2, asked("later")) == ("ahead" if is_taken else "later")
-    assert asked.begun == (["ahead"] if is_taken else ["ahead", "later"])
+    asked.go.set()
+    assert await waiting == ("ahead" if is_taken else "later")
+    assert (asked.begun, asked.ended) == ((["ahead"], []) if is_taken else (["ahead", "later"], ["ahead"]))
+
+
+async def test_what_was_begun_ahead_and_has_failed_is_asked_again() -> None:
+    turns, asked = Turns[str](), Asked()
+    asked.go.set()
+    turns.begin("d", 1, asked("ahead", fails=True))
+    await settle()
+    assert await turns.ask("d", 1, asked("again")) == "again"
 
 
 async def test_an_editor_that_cancels_ends_its_question() -> None:

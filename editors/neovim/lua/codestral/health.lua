@@ -24,7 +24,7 @@ local function check_program()
   local program = client.program()
   if not program then
     health.error(('%s: not found on PATH'):format(config.values.cmd[1]), {
-      'Install it: `uv tool install codestral-lsp` or `pipx install codestral-lsp`',
+      'Install it: `uv tool install .` or `pipx install .` in a clone',
       "Or name it: require('codestral').setup({ cmd = { '/path/to/codestral-lsp', '--stdio' } })",
     })
     return
