@@ -47,9 +47,10 @@ def styled(text: str, *, lines: Sequence[str], row: int, language: str, editor: 
     `editor`: what the editor is set to, for a document that does not show it. `is_first`: the first line's indentation is the text's too, since
     nothing else stands before the cursor.
     """
-    found = style_of(lines, row=row)
-    style = found or editor
-    if style is None or not any(lead for lead in _leads(text, is_first=is_first)):
+    if not any(lead for lead in _leads(text, is_first=is_first)):
+        return text  # as most are, without a look at the document
+    style = style_of(lines, row=row) or editor
+    if style is None:
         return text
     if style.insert_spaces:
         return text if language in NEVER_SPACES else _with_spaces(text, style.tab_size, is_first=is_first)

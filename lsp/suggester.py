@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from context.place import place_of
+from context.place import Place, place_of
 from daemon.protocol import Document as RelatedDocument
 from lsp.completion import Suggestion, Wanted, suggest
 from lsp.documents import Document, Edit, Position
@@ -139,15 +139,11 @@ class Suggester:
             )
             if why is not None:
                 return self._refuse(question, why)
-        wanted = Wanted(
-            max_lines=self._settings.max_lines if place.is_multi else 1,
-            n=self._settings.alternatives if question.is_by_name else 1,
-        )
         try:
-            made = await self._turns.ask(uri, question.key, lambda: self._ask(asked, wanted))
+            made = await self._turns.ask(uri, question.key, lambda: self._ask(asked, self._wanted(asked, place)))
         except _Failed:
             made = _Made(None, ())
-        if made is None or uri not in self._current or self._current[uri] is not question.document:
+        if made is None or self._current.get(uri) is not question.document:
             return NOTHING  # of a text that is no more
         fit = made.fit
         if rest is not None and not goes_on(rest.suggestion, fit[0] if fit else None):
@@ -207,8 +203,13 @@ class Suggester:
             document, position, place, path=question.path, root=question.session.root, is_automatic=True
         )
         if why is None and self._pause.paused() is None:
-            wanted = Wanted(max_lines=self._settings.max_lines if place.is_multi else 1)
-            self._turns.begin(document.uri, question.key, lambda: self._ask(question, wanted))
+            self._turns.begin(document.uri, question.key, lambda: self._ask(question, self._wanted(question, place)))
+
+    def _wanted(self, question: Question, place: Place) -> Wanted:
+        return Wanted(
+            max_lines=self._settings.max_lines if place.is_multi else 1,
+            n=self._settings.alternatives if question.is_by_name else 1,
+        )
 
     async def _ask(self, question: Question, wanted: Wanted) -> _Made:
         document = question.document

@@ -88,32 +88,26 @@ def completion_list(answer: Answer, typed: str) -> types.CompletionList:
 
 def item_id(params: object) -> str | None:
     """Of the item that an editor's event is about; None for an event that names none of ours."""
-    item = params.get("item") if isinstance(params, Mapping) else None
-    command = item.get("command") if isinstance(item, Mapping) else None
-    arguments = command.get("arguments") if isinstance(command, Mapping) else None
+    arguments = _inside(params, "item", "command", "arguments")
     first = arguments[0] if isinstance(arguments, list) and arguments else None
     return first if isinstance(first, str) else None
 
 
 def accepted_part(params: object) -> str | None:
     """The beginning of an item's text that was accepted: `acceptedLength` counts UTF-16 units."""
-    item = params.get("item") if isinstance(params, Mapping) else None
-    length = params.get("acceptedLength") if isinstance(params, Mapping) else None
-    text = item.get("insertText") if isinstance(item, Mapping) else None
+    text, length = _inside(params, "item", "insertText"), _inside(params, "acceptedLength")
     if not isinstance(text, str) or not isinstance(length, int) or length < 0:
         return None
     return text.encode("utf-16-le", "surrogatepass")[: 2 * length].decode("utf-16-le", "ignore").replace("\r\n", "\n")
 
 
 def item_text(params: object) -> str:
-    item = params.get("item") if isinstance(params, Mapping) else None
-    text = item.get("insertText") if isinstance(item, Mapping) else None
+    text = _inside(params, "item", "insertText")
     return text.replace("\r\n", "\n") if isinstance(text, str) else ""
 
 
 def uri_in(params: object) -> str | None:
-    document = params.get("textDocument") if isinstance(params, Mapping) else None
-    uri = document.get("uri") if isinstance(document, Mapping) else None
+    uri = _inside(params, "textDocument", "uri")
     return uri if isinstance(uri, str) else None
 
 
@@ -153,6 +147,13 @@ def progress_value(progress: Progress, *, name: str, is_first: bool) -> Progress
             title=f"codestral-lsp: {name}", message=message, percentage=percentage, cancellable=False
         )
     return types.WorkDoneProgressReport(message=message, percentage=percentage)
+
+
+def _inside(value: object, *names: str) -> object:
+    """What an editor may have put there; None where it has not."""
+    for name in names:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
 
 
 def _range_of(offer: Offer) -> types.Range:
